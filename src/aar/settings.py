@@ -1,0 +1,96 @@
+"""What `conf/main.yaml` of the registry may hold, with the defaults.
+
+Reading it is `regkit.settings`' business.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from regkit import durations
+from regkit.settings import Address, ListenAddress, LogSettings, Section
+
+DEFAULT_PORT = 3000
+DEFAULT_ADDRESS = Address(host="0.0.0.0", port=DEFAULT_PORT)  # noqa: S104 - a server's default
+
+
+def _duration(value: Any) -> Any:
+    return durations.parse(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""Written as in Go: `24h`, `1h30m`."""
+
+
+class Http(Section):
+    """`http`: where and how to listen."""
+
+    addr: ListenAddress = DEFAULT_ADDRESS
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes; None lets the server choose by the machine."""
+    minimum_tls: Literal["1.2", "1.3"] = "1.3"
+
+
+class DatabaseSettings(Section):
+    """`database`: where metadata is kept."""
+
+    url: str | None = None
+    """None is SQLite in the state root."""
+
+
+class FileStorage(Section):
+    """`storage.fs`: blobs as files."""
+
+    root_directory: Path | None = None
+    """None is the state root's `data`."""
+
+    @model_validator(mode="after")
+    def _absolute(self) -> FileStorage:
+        if self.root_directory is not None and not self.root_directory.is_absolute():
+            raise ValueError("root-directory must be an absolute path")
+        return self
+
+
+class Storage(Section):
+    """`storage`: where blobs are kept."""
+
+    fs: FileStorage = FileStorage()
+    s3: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _supported(self) -> Storage:
+        if self.s3 is not None:
+            raise ValueError("s3 is not supported in this version: use storage.fs.root-directory")
+        return self
+
+
+class JanitorSettings(Section):
+    """`janitor`: when left-overs go."""
+
+    interval: Duration = timedelta(hours=1)
+    """How often to look."""
+    uploads_after: Duration = timedelta(hours=24)
+    """How long an upload may rest before it is given up."""
+    blobs_after: Duration = timedelta(hours=24)
+    """How long a blob may be unused before it goes."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> JanitorSettings:
+        for name in ("interval", "uploads_after", "blobs_after"):
+            if getattr(self, name) < timedelta(minutes=1):
+                raise ValueError(f"{name.replace('_', '-')} must be at least 1m")
+        return self
+
+
+class Settings(Section):
+    """The whole file."""
+
+    http: Http = Http()
+    database: DatabaseSettings = DatabaseSettings()
+    storage: Storage = Storage()
+    log: LogSettings = LogSettings()
+    janitor: JanitorSettings = JanitorSettings()

@@ -1,0 +1,212 @@
+"""Upload sessions: content on its way to becoming a blob of a repository.
+
+The staged file is the truth, so that a session outlives the process and a chunk that was
+acknowledged is on disk. A session's id can't be guessed and holds for one repository only. Who may
+upload is the doors' business, when a stale session goes the janitor's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aar import manifests, schema
+from aar.errors import (
+    BlobUploadBusy,
+    BlobUploadUnknown,
+    DigestInvalid,
+    RangeInvalid,
+    SizeInvalid,
+)
+from regkit.blobs import BlobStore, DigestMismatch, Staged
+from regkit.database import Database
+from regkit.errors import Conflict, NoSpace, NotFound
+from regkit.oci.digest import Digest
+
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+Chunks = Iterable[bytes | bytearray | memoryview]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A session: its id, and how many bytes the registry has (the next chunk begins there)."""
+
+    id: str
+    repository: str
+    size: int
+
+
+class Uploads:
+    """Starts, continues and finishes upload sessions."""
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    def start(self, repository: str) -> Upload:
+        """Begin a session. Raises NameInvalid, NoSpace."""
+        manifests.checked_repository(repository)
+        upload = Upload(secrets.token_hex(16), repository, 0)
+        with self._blobs.stage(_staged_name(upload.repository, upload.id)) as staged:
+            staged.sync()
+        return upload
+
+    def status(self, repository: str, upload_id: str) -> Upload:
+        """Return a session as it stands. Raises NameInvalid, BlobUploadUnknown."""
+        info = self._blobs.staged_info(self._checked_name(repository, upload_id))
+        if info is None:
+            raise _unknown()
+        return Upload(upload_id, repository, info.size)
+
+    def append(
+        self,
+        repository: str,
+        upload_id: str,
+        chunks: Chunks,
+        *,
+        start: int | None = None,
+        length: int | None = None,
+    ) -> Upload:
+        """Add to a session; on return it is on disk.
+
+        `start` is where the sender says that the bytes begin, `length` how many there are (both
+        optional). When `chunks` raises, what came before stays and the sender may resume. Raises
+        BlobUploadUnknown, BlobUploadBusy, RangeInvalid when `start` isn't the session's size,
+        SizeInvalid when there are fewer or more bytes than `length` (then none is kept), NoSpace.
+        """
+        with self._open(repository, upload_id) as staged:
+            self._receive(staged, chunks, start, length)
+            return Upload(upload_id, repository, staged.size)
+
+    def finish(
+        self,
+        repository: str,
+        upload_id: str,
+        digest: Digest,
+        chunks: Chunks = (),
+        *,
+        start: int | None = None,
+        length: int | None = None,
+    ) -> int:
+        """Add the last bytes, if any, and turn the session into a blob; return its size.
+
+        Raises as `append`, and DigestInvalid when the content isn't that of `digest`; the session
+        is over then, since nothing can make it right.
+        """
+        name = self._checked_name(repository, upload_id)
+        try:
+            with self._open(repository, upload_id) as staged:
+                self._receive(staged, chunks, start, length)
+                return self._commit(staged, repository, digest)
+        except DigestMismatch as error:
+            self._drop(name)
+            raise DigestInvalid(str(error)) from None
+
+    def put(
+        self, repository: str, digest: Digest, chunks: Chunks, length: int | None = None
+    ) -> int:
+        """Take a whole blob in one request; return its size. Nothing is kept of a failure.
+
+        Raises NameInvalid, DigestInvalid, SizeInvalid, NoSpace.
+        """
+        manifests.checked_repository(repository)
+        name = _staged_name(repository, secrets.token_hex(16))
+        done = False
+        try:
+            with self._blobs.stage(name) as staged:
+                self._receive(staged, chunks, None, length)
+                size = self._commit(staged, repository, digest)
+            done = True
+        except DigestMismatch as error:
+            raise DigestInvalid(str(error)) from None
+        finally:
+            if not done:
+                self._drop(name)
+        return size
+
+    def cancel(self, repository: str, upload_id: str) -> None:
+        """End a session. Raises NameInvalid, BlobUploadUnknown, BlobUploadBusy."""
+        self.status(repository, upload_id)
+        try:
+            self._blobs.discard(_staged_name(repository, upload_id))
+        except Conflict:
+            raise _busy() from None
+
+    def _open(self, repository: str, upload_id: str) -> Staged:
+        try:
+            return self._blobs.stage(self._checked_name(repository, upload_id), create=False)
+        except NotFound:
+            raise _unknown() from None
+        except Conflict:
+            raise _busy() from None
+
+    def _checked_name(self, repository: str, upload_id: str) -> str:
+        manifests.checked_repository(repository)
+        if not _ID.fullmatch(upload_id):
+            raise _unknown()
+        return _staged_name(repository, upload_id)
+
+    def _receive(
+        self, staged: Staged, chunks: Chunks, start: int | None, length: int | None
+    ) -> None:
+        begin = staged.size
+        if start is not None and start != begin:
+            raise RangeInvalid(
+                f"the chunk begins at byte {start}, but the registry has {begin} bytes: "
+                f"continue at byte {begin}",
+                begin,
+            )
+        if length is not None and length > self._blobs.free():
+            raise NoSpace(f"the registry's disk has no room for {length} bytes: free some space")
+        written = 0
+        try:
+            for chunk in chunks:
+                written += len(chunk)
+                if length is not None and written > length:
+                    break
+                staged.write(chunk)
+            if length is not None and written != length:
+                staged.truncate(begin)
+                raise SizeInvalid(
+                    f"the request has {'more' if written > length else 'fewer'} bytes than the "
+                    f"{length} that it states: send the chunk again"
+                )
+        finally:
+            # Also when the sender is cut off: what came may be resumed from.
+            staged.sync()
+
+    def _commit(self, staged: Staged, repository: str, digest: Digest) -> int:
+        size = staged.seal(digest)
+        with self._database.write() as connection:
+            now = schema.now_text()
+            manifests.keep_blob(connection, digest, size, now)
+            manifests.link_blob(connection, repository, digest, now)
+            # As late as possible: a crash between here and the commit costs the session.
+            staged.publish()
+        return size
+
+    def _drop(self, name: str) -> None:
+        try:
+            self._blobs.discard(name)
+        except Conflict:
+            # Somebody resumed it in the meantime and will find out alone.
+            return
+
+
+def _staged_name(repository: str, upload_id: str) -> str:
+    # The repository's hash makes an id worthless elsewhere, without a table.
+    return f"{upload_id}.{hashlib.sha256(repository.encode()).hexdigest()[:16]}"
+
+
+def _unknown() -> BlobUploadUnknown:
+    return BlobUploadUnknown("no such upload: it was finished, cancelled or given up; start anew")
+
+
+def _busy() -> BlobUploadBusy:
+    return BlobUploadBusy(
+        "another request is writing this upload: wait for it, then ask for its status"
+    )

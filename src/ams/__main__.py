@@ -1,0 +1,5 @@
+"""`python -m ams`."""
+
+from ams.cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""`amc`: the command line of the management service.
+
+A command parses, makes one call of `ams.client`, and prints. Commands are imported only when they
+are used, since most of the time of a short command is start-up.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from ams.amc.runner import run
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+COMMANDS = {
+    "application": ("ams.amc.application", "Manage applications"),
+    "completion": ("ams.amc.completion", "Generate the completion script for a shell"),
+    "config": ("ams.amc.config", "Manage the configuration and the trusted certificates"),
+    "registry": ("ams.amc.registry", "Synchronise with an application registry"),
+}
+ALIASES = {"app": "application"}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules, imported on use; each defines `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, without their aliases."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command."""
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        return import_module(COMMANDS[name][0]).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the overview from the table, so that `--help` imports no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415 - costs time that only this needs
+
+    click.echo(f"amc {version('anbox-registry')}")
+    ctx.exit()
+
+
+@click.command(cls=LazyGroup, context_settings=CONTEXT)
+@click.option(
+    "-v",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Manage the applications of a site.
+
+    amc talks to the management service (ams) of this machine over its unix socket.
+
+    \b
+    Example:
+      amc application create ./my-app
+      amc config set registry.mode push
+    """
+
+
+def main() -> None:
+    """Run `amc`."""
+    sys.exit(run(cli, "amc"))

@@ -1,0 +1,5 @@
+"""`python -m ams.amc`."""
+
+from ams.amc import main
+
+main()

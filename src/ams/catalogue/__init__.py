@@ -1,0 +1,26 @@
+"""The applications and versions of a site: `Catalogue` and the values it gives."""
+
+from ams.catalogue.catalogue import Catalogue, Listener
+from ams.catalogue.records import (
+    Application,
+    ApplicationStatus,
+    Export,
+    Garbage,
+    LocalVersion,
+    Version,
+    VersionStatus,
+)
+from ams.catalogue.rules import FILTERS
+
+__all__ = [
+    "FILTERS",
+    "Application",
+    "ApplicationStatus",
+    "Catalogue",
+    "Export",
+    "Garbage",
+    "Listener",
+    "LocalVersion",
+    "Version",
+    "VersionStatus",
+]

@@ -1,0 +1,91 @@
+"""`ams`: runs the management service. What an operator does with a running one is `amc`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ams.amc.runner import run as run_command
+
+if TYPE_CHECKING:
+    from regkit import logs
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415 - costs time that only this needs
+
+    click.echo(f"ams {version('anbox-registry')}")
+    ctx.exit()
+
+
+@click.group(context_settings=CONTEXT)
+@click.option(
+    "-v",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Run the management service, which amc talks to.
+
+    \b
+    Example:
+      ams serve
+    """
+
+
+@cli.command()
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How events are written to stderr.",
+)
+def serve(log_format: logs.Format) -> None:
+    """Run the service in the foreground until SIGTERM or Ctrl-C.
+
+    Its state is under $AMS_HOME, or else under the place that the documentation names; its
+    settings are conf/main.yaml there. SIGHUP reads settings and certificates anew.
+
+    \b
+    Example:
+      ams serve
+      AMS_HOME=/srv/ams ams serve --log-format json
+    """
+    # Before anything else is imported: what was imported earlier keeps blocking calls.
+    from regkit.serving import patch  # noqa: PLC0415
+
+    patch()
+    from ams import serve as server  # noqa: PLC0415
+    from regkit.paths import state_root  # noqa: PLC0415
+
+    server.run(state_root("ams"), log_format=log_format)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
+def completion(shell: str) -> None:
+    """Print the completion script for a shell.
+
+    \b
+    Example:
+      ams completion bash | sudo tee /etc/bash_completion.d/ams
+    """
+    from ams.amc.scripts import completion_script  # noqa: PLC0415
+
+    click.echo(completion_script(cli, "ams", shell))
+
+
+def main() -> None:
+    """Run `ams`."""
+    sys.exit(run_command(cli, "ams"))

@@ -1,0 +1,5 @@
+"""Alembic's entry to the history of `ams.schema`."""
+
+from regkit.migrations import run
+
+run()

@@ -1,0 +1,71 @@
+"""`ams serve`: the service behind its unix socket and behind mutual TLS, in one worker process.
+
+One worker, since the sync engine and the running operations live in it. How to listen and to stop
+is `regkit.serving`'s business; what is served is `ams.web`'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask
+from regkit.identity import Identity
+
+from ams import settings as config
+from ams.service import Service
+from ams.settings import Settings
+from ams.web import create_app
+from regkit import identity, logs, serving
+
+CERTIFICATE = Path("server/ams.crt")
+KEY = Path("server/ams.key")
+SOCKET = Path("server/unix.socket")
+"""Under the state root (documented paths)."""
+COMMON_NAME = "ams"
+
+
+def run(home: Path, log_format: logs.Format = "text") -> None:
+    """Serve the state root `home` in the foreground, until told to stop.
+
+    Raises a kind of ServiceError for settings, certificates or addresses that can't be used.
+    """
+    settings = _settings(home, log_format)
+    server_identity = _identity(home)
+    # Migrates once, and finds a bad state root before the worker does.
+    Service(home, settings).stop()
+    address = settings.http.addr
+    serving.serve(
+        lambda: _make_app(home, settings),
+        [
+            serving.UnixListener(home / SOCKET),
+            serving.TcpListener(address.host, address.port),
+        ],
+        identity=server_identity,
+        workers=1,
+        reload=lambda: _reload(home, log_format),
+    )
+
+
+def _make_app(home: Path, settings: Settings) -> Flask:
+    # In the worker, after the fork: neither connections nor threads survive one.
+    service = Service(home, settings)
+    service.start_background()
+    return create_app(service)
+
+
+def _settings(home: Path, log_format: logs.Format) -> Settings:
+    settings = config.load(home)
+    logs.configure(settings.log.level, log_format)
+    return settings
+
+
+def _reload(home: Path, log_format: logs.Format) -> Identity:
+    """Read log level and certificate anew; what else the settings hold needs a restart."""
+    _settings(home, log_format)
+    return _identity(home)
+
+
+def _identity(home: Path) -> Identity:
+    return identity.ensure(
+        home / CERTIFICATE, home / KEY, COMMON_NAME, identity.local_names(), usage="server"
+    )

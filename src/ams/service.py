@@ -1,0 +1,183 @@
+"""The management service put together over one state root. It holds no rule, and speaks no HTTP.
+
+Its parts are usable at once; `start_background` adds what a serving process does by itself: the
+sync, garbage collection, forgetting old operations, noticing options set by another process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import requests
+
+from aar_interface import Fingerprint
+from ams import schema
+from ams import settings as config
+from ams.catalogue import Catalogue
+from ams.operations import Operations, Spawn, in_thread
+from ams.options import Options
+from ams.packages.staging import PREFIX
+from ams.settings import Settings
+from ams.sync.engine import Engine
+from ams.sync.registry import Connect, Door, connector
+from ams.sync.transfer import off_loop
+from regkit import identity, logs, pinned
+from regkit.blobs import BlobStore, FileBlobStore
+from regkit.database import Database
+from regkit.errors import Conflict, Invalid, Unavailable
+from regkit.trust import TrustStore
+
+log = logs.get("ams.service")
+
+REGISTRY_CERTIFICATE = Path("registry/client.crt")
+REGISTRY_KEY = Path("registry/client.key")
+"""This service's identity towards the registry, under the state root (documented paths)."""
+COMMON_NAME = "ams"
+
+TICK = 1.0
+"""Seconds between looks at what other processes have set; one costs microseconds."""
+CLEAN_EVERY = 600.0
+"""Seconds between garbage collections."""
+STOP_WITHIN = 5.0
+"""Seconds that `stop` waits for each background thread."""
+
+
+class Service:
+    """Opens the state root `home`, makes what is missing, and migrates the database.
+
+    Attributes: home, settings, database, blobs, trust, options, catalogue, operations, sync.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        settings: Settings | None = None,
+        *,
+        spawn: Spawn = in_thread,
+        connect: Connect | None = None,
+    ) -> None:
+        """Read `conf/main.yaml` unless `settings` are given.
+
+        `spawn` runs operations beside the caller; `connect` opens the registry (a pinned session
+        with this service's identity, unless a test brings its own). Raises Invalid for settings
+        or an identity that can't be used, Unavailable for a state root that can't.
+        """
+        self.home = home
+        self.settings = settings or config.load(home)
+        root = self.settings.blob_root(home)
+        try:
+            (home / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.blobs: BlobStore = FileBlobStore(root, off_loop)
+            self.database = Database(self.settings.database_url(home))
+        except OSError as error:
+            raise Unavailable(
+                f"{error.filename or root} can't be used ({error.strerror}): check its owner and "
+                "storage.fs.root-directory"
+            ) from error
+        try:
+            self.database.migrate("ams:migrations")
+            self.identity = identity.ensure(
+                home / REGISTRY_CERTIFICATE, home / REGISTRY_KEY, COMMON_NAME, (), usage="client"
+            )
+        except BaseException:
+            self.database.close()
+            raise
+        self.trust = TrustStore(self.database, schema.trust)
+        self.options = Options(self.database, self.trust)
+        self.catalogue = Catalogue(
+            self.database, self.blobs, self.settings.architecture, self.options
+        )
+        self.operations = Operations(self.database, spawn)
+        self.sync = Engine(
+            self.database,
+            self.blobs,
+            self.catalogue,
+            self.options,
+            self._trusted(connect or connector(self._open_session)),
+            own_fingerprint=lambda: str(self.identity.certificate.fingerprint),
+        )
+        self.catalogue.listen(self.sync.wake)
+        self.options.listen(self.sync.wake)
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start_background(self) -> None:
+        """Begin what the one serving process does by itself. Call it after any fork."""
+        if self._threads:
+            return
+        if failed := self.operations.recover():
+            log.warning("operations-interrupted", count=failed)
+        self._drop_abandoned_packages()
+        for name, run in (("ams-sync", self.sync.run_forever), ("ams-keep", self._keep)):
+            thread = threading.Thread(target=run, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End the background work and close the database; idempotent."""
+        self._stopping.set()
+        self.sync.stop()
+        for thread in self._threads:
+            thread.join(STOP_WITHIN)
+        self._threads.clear()
+        self.database.close()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def clean(self) -> None:
+        """Remove garbage and old operations now."""
+        self.catalogue.collect_garbage()
+        self.operations.prune()
+
+    def _keep(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.wait(TICK):
+            try:
+                self.options.poll()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + CLEAN_EVERY
+                    self.clean()
+            except Exception:  # a fault of one round must not end the housekeeping for good
+                log.exception("housekeeping-failed")
+
+    def _drop_abandoned_packages(self) -> None:
+        # Nobody can resume reading a package, so what a killed process has staged is of no use.
+        for info in self.blobs.staged():
+            if info.name.startswith(PREFIX):
+                try:
+                    self.blobs.discard(info.name)
+                except Conflict:
+                    log.info("staged-in-use", name=info.name)
+
+    def _open_session(self, fingerprint: str) -> requests.Session:
+        return pinned.session(Fingerprint.parse(fingerprint), self.identity)
+
+    def _trusted(self, connect: Connect) -> Connect:
+        """Let the registry be reached only while its certificate is in the trust store."""
+
+        def connect_if_trusted(urls: Sequence[str], fingerprint: str) -> Door:
+            if urls:
+                self._require_trusted(fingerprint)
+            return connect(urls, fingerprint)
+
+        return connect_if_trusted
+
+    def _require_trusted(self, fingerprint: str) -> None:
+        if not fingerprint:
+            raise Invalid(
+                "registry.fingerprint is not set: 'amc config set registry.fingerprint "
+                "<fingerprint>' ('amc config trust list' shows it)"
+            )
+        entry = self.trust.get(Fingerprint.parse(fingerprint))
+        if entry is None or entry.revoked:
+            raise Invalid(
+                f"the registry's certificate {fingerprint[:12]} is not trusted any more: "
+                "import it again with 'amc config trust add', or set registry.fingerprint"
+            )

@@ -1,0 +1,90 @@
+"""`conf/main.yaml` of the management service: what it must know before it opens its database.
+
+What can be changed while it runs is an option instead (see `ams.options`).
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from regkit import settings
+from regkit.settings import Address, ListenAddress, LogSettings, Section
+
+DEFAULT_ADDRESS = Address(host="0.0.0.0", port=8444)  # noqa: S104 - documented default
+CONFIG_FILE = Path("conf/main.yaml")
+
+_DEBIAN_NAMES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "armhf",
+    "i686": "i386",
+    "ppc64le": "ppc64el",
+}
+"""Debian's architecture names for what `uname -m` prints (https://wiki.debian.org/SupportedArchitectures)."""
+
+
+def machine_architecture(machine: str | None = None) -> str:
+    """Return this machine's architecture in Debian's names, such as amd64 or arm64."""
+    machine = (machine or platform.machine()).lower()
+    return _DEBIAN_NAMES.get(machine, machine)
+
+
+def _architecture(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{1,32}", text):
+        raise ValueError(f"{text[:40]!r} is not an architecture: write it like amd64 or arm64")
+    return text
+
+
+class HttpSettings(Section):
+    """`http.addr`: where the API listens for remote clients."""
+
+    addr: ListenAddress = DEFAULT_ADDRESS
+
+
+class DatabaseSettings(Section):
+    """`database.url`; None: `data/ams.db` under the state root."""
+
+    url: str | None = None
+
+
+class FileStorageSettings(Section):
+    """`storage.fs.root-directory`; None: `data` under the state root."""
+
+    root_directory: Path | None = None
+
+
+class StorageSettings(Section):
+    """`storage`: where the files of applications are kept."""
+
+    fs: FileStorageSettings = FileStorageSettings()
+
+
+class Settings(Section):
+    """The whole file."""
+
+    http: HttpSettings = HttpSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    storage: StorageSettings = StorageSettings()
+    log: LogSettings = LogSettings()
+    architecture: Annotated[str, AfterValidator(_architecture)] = Field(
+        default_factory=machine_architecture
+    )
+
+    def database_url(self, home: Path) -> str:
+        """Return the database's URL, given the state root."""
+        return self.database.url or f"sqlite:///{home / 'data' / 'ams.db'}"
+
+    def blob_root(self, home: Path) -> Path:
+        """Return the folder of the blob store, given the state root."""
+        configured = self.storage.fs.root_directory
+        return home / "data" if configured is None else home / configured
+
+
+def load(home: Path) -> Settings:
+    """Read the file under the state root `home`; raises Invalid with every fault."""
+    return settings.load(home / CONFIG_FILE, Settings)

@@ -1,0 +1,146 @@
+"""The database of a service: one engine, transactions, migrations.
+
+The embedded engine is SQLite in WAL mode with `synchronous=FULL`: a committed transaction
+survives a power cut. No table is defined here.
+
+Every write transaction begins with BEGIN IMMEDIATE. With a plain BEGIN, several processes that
+first read and then write meet SQLITE_BUSY that no time-out can heal, since SQLite refuses to
+upgrade a stale snapshot (https://www.sqlite.org/isolation.html).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import make_url
+
+from regkit.errors import Invalid, NoSpace, Unavailable
+
+BUSY_TIMEOUT_MS = 30_000
+_IMMEDIATE = "regkit_immediate"
+
+
+class Database:
+    """An engine and the two kinds of transaction that the services use.
+
+    Never wait for the network inside a transaction: under gevent another request of the same
+    process would then block the whole process at BEGIN IMMEDIATE.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open the database at `url` (`sqlite:///<path>`); the file and its folder are created.
+
+        Raises Invalid for a URL that can't be used.
+        """
+        try:
+            parsed = make_url(url)
+        except exc.ArgumentError:
+            raise Invalid(
+                "database.url is not a URL: write it like sqlite:////path/to/file.db"
+            ) from None
+        if parsed.get_backend_name() != "sqlite" or not parsed.database:
+            raise Invalid(
+                f"database.url: the engine {parsed.get_backend_name()!r} is not supported: "
+                "use sqlite:////path/to/file.db"
+            )
+        self.path = Path(parsed.database)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.engine = sa.create_engine(
+            parsed.set(drivername="sqlite+pysqlite"),
+            isolation_level=None,
+            connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+            pool_size=20,
+            max_overflow=20,
+        )
+        event.listen(self.engine, "connect", _prepare_connection)
+        event.listen(self.engine, "begin", _begin)
+        self._watch: sqlite3.Connection | None = None
+        self._watch_lock = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Give a connection that sees one consistent snapshot and never waits for writers."""
+        with _translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Give the only writing connection; commits at the end, rolls back on any error.
+
+        Raises Unavailable when another writer holds the database for 30 s, NoSpace when the disk
+        is full.
+        """
+        with _translated(), self.engine.connect() as connection:
+            connection.execution_options(**{_IMMEDIATE: True})
+            with connection.begin():
+                yield connection
+
+    def version(self) -> int:
+        """Return a number that changes whenever any process has committed (about 2 µs).
+
+        It is `PRAGMA data_version` of a connection that never writes, so that our own commits
+        change it too (https://www.sqlite.org/pragma.html#pragma_data_version).
+        """
+        with self._watch_lock:
+            if self._watch is None:
+                self._watch = sqlite3.connect(
+                    self.path, check_same_thread=False, isolation_level=None
+                )
+            return self._watch.execute("PRAGMA data_version").fetchone()[0]
+
+    def migrate(self, scripts: str) -> None:
+        """Bring the schema up to date with the Alembic `scripts` (`package:folder`).
+
+        Safe when several processes start at once: the write lock is held throughout.
+        """
+        config = alembic.config.Config()
+        config.set_main_option("script_location", scripts)
+        config.set_main_option("path_separator", "os")
+        with self.write() as connection:
+            config.attributes["connection"] = connection
+            alembic.command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
+        self.engine.dispose()
+
+
+def _prepare_connection(connection: sqlite3.Connection, _record: Any) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    immediate = connection.get_execution_options().get(_IMMEDIATE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what an operator can mend into an error that says so."""
+    try:
+        yield
+    except exc.OperationalError as error:
+        text = str(error.orig)
+        if "full" in text:
+            raise NoSpace("the disk that holds the database is full: free some space") from error
+        if "locked" in text or "busy" in text:
+            raise Unavailable("the database is busy: try again") from error
+        if "readonly" in text or "unable to open" in text:
+            raise Unavailable(
+                f"the database can't be opened ({text}): check the owner of the state directory"
+            ) from error
+        raise
