@@ -7,33 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ams.amc.runner import run as run_command
+from regkit import cli as shared
 
 if TYPE_CHECKING:
     from regkit import logs
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-
-def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if not value or ctx.resilient_parsing:
-        return
-    from importlib.metadata import version  # noqa: PLC0415 - costs time that only this needs
-
-    click.echo(f"ams {version('anbox-registry')}")
-    ctx.exit()
-
-
-@click.group(context_settings=CONTEXT)
-@click.option(
-    "-v",
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.group(context_settings=shared.CONTEXT)
+@shared.version_option("ams")
 def cli() -> None:
     """Run the management service, which amc talks to.
 
@@ -73,7 +54,7 @@ def serve(log_format: logs.Format) -> None:
 
 
 @cli.command()
-@click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
+@click.argument("shell", type=click.Choice(shared.SHELLS))
 def completion(shell: str) -> None:
     """Print the completion script for a shell.
 
@@ -81,11 +62,9 @@ def completion(shell: str) -> None:
     Example:
       ams completion bash | sudo tee /etc/bash_completion.d/ams
     """
-    from ams.amc.scripts import completion_script  # noqa: PLC0415
-
-    click.echo(completion_script(cli, "ams", shell))
+    click.echo(shared.completion_script(cli, "ams", shell))
 
 
 def main() -> None:
     """Run `ams`."""
-    sys.exit(run_command(cli, "ams"))
+    sys.exit(shared.run(cli, "ams"))

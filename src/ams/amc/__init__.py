@@ -11,9 +11,7 @@ from importlib import import_module
 
 import click
 
-from ams.amc.runner import run
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+from regkit import cli as shared
 
 COMMANDS = {
     "application": ("ams.amc.application", "Manage applications"),
@@ -44,25 +42,8 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if not value or ctx.resilient_parsing:
-        return
-    from importlib.metadata import version  # noqa: PLC0415 - costs time that only this needs
-
-    click.echo(f"amc {version('anbox-registry')}")
-    ctx.exit()
-
-
-@click.command(cls=LazyGroup, context_settings=CONTEXT)
-@click.option(
-    "-v",
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.command(cls=LazyGroup, context_settings=shared.CONTEXT)
+@shared.version_option("amc")
 def cli() -> None:
     """Manage the applications of a site.
 
@@ -77,4 +58,4 @@ def cli() -> None:
 
 def main() -> None:
     """Run `amc`."""
-    sys.exit(run(cli, "amc"))
+    sys.exit(shared.run(cli, "amc"))

@@ -12,14 +12,13 @@ import click
 from ams.amc import listing, progress
 from ams.amc.common import (
     application_argument,
-    confirm,
     finish,
     no_wait_option,
     service,
     timeout_option,
     version_argument,
-    yes_option,
 )
+from regkit.cli import confirm, yes_option
 from regkit.errors import Invalid, NotFound, ServiceError
 
 

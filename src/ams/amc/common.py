@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -49,18 +48,6 @@ class Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def format_option(*formats: str, default: str = "table") -> Callable[[F], F]:
-    """Return the `--format` option with these formats."""
-    return click.option(
-        "--format",
-        "output_format",
-        type=click.Choice(formats),
-        default=default,
-        show_default=True,
-        help="Output format.",
-    )
-
-
 timeout_option = click.option(
     "-t",
     "--timeout",
@@ -71,9 +58,6 @@ timeout_option = click.option(
 )
 no_wait_option = click.option(
     "--no-wait", is_flag=True, help="Return at once and let the operation go on."
-)
-yes_option = click.option(
-    "-y", "--yes", is_flag=True, help="Assume 'yes' as answer to all questions."
 )
 
 
@@ -104,34 +88,6 @@ def cancel(client: Client, operation: Operation) -> None:
         click.echo(f"The operation could not be cancelled: {error}", err=True)
     else:
         click.echo("The operation is being cancelled.", err=True)
-
-
-def print_document(document: Any, output_format: str) -> None:
-    """Print one object as yaml or json."""
-    if output_format == "json":
-        import json  # noqa: PLC0415
-
-        click.echo(json.dumps(document, indent=2))
-    else:
-        import yaml  # noqa: PLC0415
-
-        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-        click.echo(text, nl=False)
-
-
-def confirm() -> None:
-    """Ask the reference's question; anything but yes ends the command."""
-    if not sys.stdin.isatty():
-        # A script that forgot -y must not delete by an empty line.
-        click.echo("Do you want to continue? [Y/n]:")
-        answer = sys.stdin.readline().strip().lower()
-        if answer not in ("y", "yes"):
-            raise click.ClickException(
-                "not confirmed: answer y, or give --yes to skip the question"
-            )
-        return
-    if not click.confirm("Do you want to continue?", default=True):
-        raise click.ClickException("not confirmed, nothing was changed")
 
 
 def readable(moment: str) -> str:

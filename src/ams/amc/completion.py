@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ams.amc.scripts import completion_script
-
-SHELLS = ("bash", "fish", "zsh")
+from regkit.cli import SHELLS, completion_script
 
 
 @click.command("completion")

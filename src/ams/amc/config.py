@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import click
 
-from ams.amc.common import finish, format_option, print_document, service, timeout_option
+from ams.amc.common import finish, service, timeout_option
 from ams.amc.trust import trust
+from regkit.cli import format_option, print_document
 from regkit.errors import NotFound
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ams.amc.common import application_argument, format_option, print_document, service
+from ams.amc.common import application_argument, service
+from regkit.cli import format_option, print_document
 
 if TYPE_CHECKING:
     from ams.client import Application

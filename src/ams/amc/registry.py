@@ -8,17 +8,8 @@ from typing import Any
 import click
 
 from ams.amc import progress
-from ams.amc.common import (
-    application_argument,
-    confirm,
-    finish,
-    format_option,
-    no_wait_option,
-    print_document,
-    service,
-    timeout_option,
-    yes_option,
-)
+from ams.amc.common import application_argument, finish, no_wait_option, service, timeout_option
+from regkit.cli import confirm, format_option, print_document, yes_option
 from regkit.errors import NotFound, ServiceError
 
 COLUMNS = [

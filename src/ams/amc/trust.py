@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import click
 
-from ams.amc.common import finish, format_option, readable, service, timeout_option
+from ams.amc.common import finish, readable, service, timeout_option
+from regkit.cli import format_option
 from regkit.errors import Invalid
 
 MAX_BYTES = 64 * 1024

@@ -38,9 +38,8 @@ from regkit.errors import (
 )
 
 if TYPE_CHECKING:
-    from regkit.identity import Identity
-
     from aar_interface import Fingerprint
+    from regkit.identity import Identity
 
 __all__ = [
     "Application",

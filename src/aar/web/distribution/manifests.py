@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, request
-from regkit.serving import read_body
 
 from aar.errors import ManifestTooLarge
 from aar.registry import Registry
 from aar.web.access import Access, current
 from aar.web.metrics import Metrics
 from regkit.oci.manifests import MAX_BYTES
+from regkit.serving import read_body
 
 
 def create_manifests(registry: Registry, access: Access, metrics: Metrics) -> Blueprint:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flask import Blueprint, Response, request
-from regkit.serving import read_body
 
 from aar.errors import BlobUploadInvalid, DigestInvalid, RangeInvalid, SizeInvalid
 from aar.manifests import parse_digest
@@ -21,6 +20,7 @@ from aar.web.distribution.errors import answer
 from aar.web.metrics import Metrics
 from regkit.errors import Invalid
 from regkit.oci.digest import Digest
+from regkit.serving import read_body
 
 
 def create_uploads(registry: Registry, access: Access, metrics: Metrics) -> Blueprint:

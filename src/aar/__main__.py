@@ -1,0 +1,5 @@
+"""`python -m aar`."""
+
+from aar.cli import main
+
+main()

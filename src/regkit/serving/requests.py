@@ -1,0 +1,83 @@
+"""What an application may ask of the connection that its request came on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from aar_interface import Certificate
+
+CHUNK = 1024 * 1024
+"""The most that is read from the socket at once."""
+
+
+class ClientGone(ConnectionError):
+    """The other side went away before its request was complete."""
+
+
+def peer_certificate(environ: dict[str, Any]) -> Certificate | None:
+    """Return the certificate whose key the caller proved to hold; None without one.
+
+    None too for bytes that are no certificate: such a caller has no identity.
+    """
+    connection = environ["gunicorn.socket"]
+    return getattr(connection, "peer", None)
+
+
+def is_local(environ: dict[str, Any]) -> bool:
+    """Return whether the request came over the unix socket."""
+    return environ["gunicorn.socket"].family == socket.AF_UNIX
+
+
+def read_body(environ: dict[str, Any], size: int = CHUNK) -> Iterator[bytes]:
+    """Give the request's body as it arrives, in pieces of at most `size` bytes.
+
+    Raises ClientGone when it ends too early or its framing is broken, so that a cut upload is
+    never taken for a whole one. A piece is what one read of the socket gave: an upload that
+    stalls has everything before the stall already passed on.
+    """
+    reader = environ["wsgi.input"].reader
+    if hasattr(reader, "parser"):
+        yield from _chunked(environ["wsgi.input"], reader)
+        return
+    while getattr(reader, "length", 0) > 0:
+        try:
+            data = reader.unreader.read(read_ahead=min(reader.length, size))
+        except OSError as error:
+            raise ClientGone(f"the client went away: {error}") from error
+        if not data:
+            environ["wsgi.input"].failed = True
+            raise ClientGone(f"the client went away with {reader.length} bytes missing")
+        if len(data) > reader.length:  # pipelined bytes belong to the next request
+            reader.unreader.unread(data[reader.length :])
+            data = data[: reader.length]
+        reader.length -= len(data)
+        yield data
+
+
+def unread(body: Any) -> bool:
+    """Return whether much of a request's body was left on the wire (gunicorn's `Body`)."""
+    reader = getattr(body, "reader", None)
+    if reader is None:
+        return False
+    if getattr(body, "failed", False):
+        return True
+    if hasattr(reader, "parser"):
+        return reader.parser is not None
+    return getattr(reader, "length", 0) > CHUNK
+
+
+def _chunked(body: Any, reader: Any) -> Iterator[bytes]:
+    from gunicorn.http.errors import NoMoreData, ParseException  # noqa: PLC0415 - after patch()
+
+    if reader.parser is None:
+        return
+    try:
+        for data in reader.parser:
+            if data:
+                yield data
+    except (NoMoreData, ParseException, OSError) as error:
+        body.failed = True
+        raise ClientGone(f"the client went away or sent a broken body: {error}") from error
+    reader.parser = None

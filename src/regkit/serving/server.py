@@ -1,0 +1,158 @@
+"""One call that serves in the foreground: listeners, gunicorn's master and its workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+
+from regkit import logs, tls
+from regkit.errors import ServiceError
+from regkit.identity import Identity
+from regkit.serving.listeners import Listener, describe
+from regkit.serving.notify import notify
+
+log = logs.get("regkit.serving")
+
+KEEP_ALIVE_SECONDS = 30
+"""How long a connection may wait for a request, and a request for the end of its headers."""
+
+WORKER_SECONDS = 120
+"""A worker that gives no sign for so long is replaced."""
+
+STOP_SECONDS = 12
+"""After so long the master ends a worker that doesn't stop. Longer than a worker's own grace."""
+
+CONNECTIONS = 10_000
+"""The most connections of a worker."""
+
+
+class StartFailed(ServiceError):
+    """The server didn't start, or its workers can't; the log has said why."""
+
+
+def serve(
+    make_app: Callable[[], Any],
+    listeners: Sequence[Listener],
+    *,
+    identity: Identity | None,
+    workers: int = 1,
+    minimum_tls: str = "1.3",
+    reload: Callable[[], Identity] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then return.
+
+    `make_app` makes the WSGI application, in each worker. TCP listeners speak TLS as `identity`,
+    unix sockets plain HTTP. SIGHUP calls `reload` for a new identity and replaces the workers;
+    the listeners stay. Raises ServiceError when it can't start. Port 0, the readiness line
+    (`ready`, `address`) and sd_notify: the addresses are those really bound, and readiness is
+    told when a worker can answer.
+    """
+    bound: list[socket.socket] = []
+    try:
+        for listener in listeners:
+            bound.append(listener.bind())
+    except ServiceError:
+        for opened in bound:
+            opened.close()
+        raise
+    application = _Application(make_app, bound, identity, workers, minimum_tls, reload)
+    try:
+        _Master(application).run()
+    except SystemExit as end:
+        if end.code:
+            raise StartFailed("the server ended: its log says why") from None
+
+
+class _Master(Arbiter):
+    """gunicorn's master, which here treats SIGINT as SIGTERM: nobody's work is cut."""
+
+    def handle_int(self) -> None:
+        self.handle_term()
+
+    handle_quit = handle_int
+
+
+class _Application(BaseApplication):
+    """What gunicorn serves. The workers ask it for `tls` and tell it when they are `ready`."""
+
+    def __init__(
+        self,
+        make_app: Callable[[], Any],
+        bound: list[socket.socket],
+        identity: Identity | None,
+        workers: int,
+        minimum_tls: str,
+        reload: Callable[[], Identity] | None,
+    ) -> None:
+        self._make_app = make_app
+        self._addresses = [describe(listener) for listener in bound]
+        # gunicorn duplicates the descriptors and closes the ones it is given.
+        self._binds = [f"fd://{listener.detach()}" for listener in bound]
+        self._workers = workers
+        self._minimum_tls = minimum_tls
+        self._reload = reload
+        self.tls = tls.server_context(identity, minimum_tls) if identity else None
+        # gunicorn would tell systemd that it is ready before a worker is.
+        self._notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = {
+            "bind": self._binds,
+            "worker_class": "regkit.serving.worker.Worker",
+            "workers": self._workers,
+            "worker_connections": CONNECTIONS,
+            "keepalive": KEEP_ALIVE_SECONDS,
+            "timeout": WORKER_SECONDS,
+            "graceful_timeout": STOP_SECONDS,
+            "logger_class": _Log,
+            "control_socket_disable": True,
+            "proc_name": "regkit",
+            "forwarded_allow_ips": "",
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)  # type: ignore[union-attr] - made by the base class
+
+    def load(self) -> Any:
+        """Make the application, in a worker."""
+        try:
+            return self._make_app()
+        except ServiceError as error:
+            log.error("start-failed", reason=str(error))
+            raise SystemExit(3) from None  # the code that tells the master not to try again
+
+    def reload(self) -> None:
+        """SIGHUP: read settings and certificate anew, keep the former ones if they are bad."""
+        if self._reload is None:
+            return
+        try:
+            self.tls = tls.server_context(self._reload(), self._minimum_tls)
+        except ServiceError as error:
+            log.error("reload-failed", reason=str(error))
+        else:
+            log.info("reloaded")
+
+    def ready(self) -> None:
+        """Tell the log and systemd, from the first worker, that requests are answered."""
+        log.info("ready", address=self._addresses[-1], addresses=",".join(self._addresses))
+        notify(self._notify_socket, f"READY=1\nMAINPID={os.getppid()}")
+
+
+class _Log(Logger):
+    """gunicorn's logger without handlers of its own: `regkit.logs` has the format."""
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.WARNING)
+        self.access_log.disabled = True
+
+    def access(self, *_: Any) -> None:
+        """The applications log what matters."""

@@ -1,0 +1,182 @@
+"""The server side of TLS: any client certificate is taken, its key's possession is proven.
+
+Python's `ssl` can't accept unknown self-signed client certificates; pyOpenSSL's verify callback
+can. Who is trusted is decided later, per request, by `regkit.trust`. Clients are
+`regkit.pinned`'s business.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from functools import cached_property
+from typing import Any
+
+import gevent
+from gevent.socket import wait_read, wait_write
+from OpenSSL import SSL
+
+from aar_interface import Certificate, InvalidCertificate
+from regkit import logs
+from regkit.identity import Identity
+
+log = logs.get("regkit.tls")
+
+HANDSHAKE_SECONDS = 10
+"""A client that takes longer, or sends half a ClientHello, is dropped."""
+
+IDLE_SECONDS = 75
+"""How long a read or write may wait for the other side."""
+
+BULK = 64 * 1024
+"""Writes at least this large let other connections go first."""
+
+RECORD = 256 * 1024
+"""The most that is handed to OpenSSL at once."""
+
+_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+
+
+def server_context(identity: Identity, minimum: str = "1.3") -> SSL.Context:
+    """Return a context that presents `identity` and asks for, but never judges, a certificate."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(_VERSIONS[minimum])
+    context.use_certificate_chain_file(str(identity.cert_path))
+    context.use_privatekey_file(str(identity.key_path))
+    context.check_privatekey()
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    # Moving buffers: a retried write may come from another address of the same bytes.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_session_id(b"aar")
+    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    return context
+
+
+class TlsSocket:
+    """A connection as gunicorn's gevent worker uses a socket; it waits in the hub.
+
+    `peer` is the certificate that the client proved to hold, or None.
+    """
+
+    def __init__(self, raw: Any, context: SSL.Context) -> None:
+        self._raw = raw
+        self.family = raw.family
+        raw.setblocking(False)
+        self._connection = SSL.Connection(context, raw)
+        self._connection.set_accept_state()
+
+    def handshake(self) -> None:
+        """Complete the handshake in bounded time. Raises ConnectionAbortedError."""
+        with gevent.Timeout(HANDSHAKE_SECONDS, ConnectionAbortedError("handshake took too long")):
+            self._until_done(self._connection.do_handshake)
+
+    @cached_property
+    def peer(self) -> Certificate | None:
+        der = self.getpeercert(True)
+        if der is None:
+            return None
+        try:
+            return Certificate.from_der(der)
+        except InvalidCertificate:
+            return None
+
+    def getpeercert(self, binary_form: bool = False) -> bytes | None:
+        """Return the DER of the client's certificate, as `ssl.SSLSocket.getpeercert(True)`."""
+        found = self._connection.get_peer_certificate(as_cryptography=True)
+        if found is None or not binary_form:
+            return None
+        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+        return found.public_bytes(Encoding.DER)
+
+    def recv(self, size: int, _flags: int = 0) -> bytes:
+        """Return at most `size` bytes; empty at the end of the stream."""
+        try:
+            return self._until_done(self._connection.recv, size)
+        except _EndOfStream:
+            return b""
+
+    def recv_into(self, buffer: Any, size: int = 0, _flags: int = 0) -> int:
+        """Fill `buffer`; return the number of bytes, 0 at the end of the stream."""
+        try:
+            return self._until_done(self._connection.recv_into, buffer, size or len(buffer))
+        except _EndOfStream:
+            return 0
+
+    def send(self, data: Any, _flags: int = 0) -> int:
+        """Write some of `data`; return how much."""
+        try:
+            return self._until_done(self._connection.send, memoryview(data)[:RECORD])
+        except _EndOfStream:
+            raise BrokenPipeError(errno.EPIPE, "the client closed the connection") from None
+
+    def sendall(self, data: Any, _flags: int = 0) -> None:
+        """Write all of `data`; after a bulk piece others get their turn."""
+        view = memoryview(data)
+        while view:
+            view = view[self.send(view) :]
+        if len(data) >= BULK:
+            gevent.sleep(0)
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def getsockname(self) -> Any:
+        return self._raw.getsockname()
+
+    def getpeername(self) -> Any:
+        return self._raw.getpeername()
+
+    def setblocking(self, _flag: bool) -> None:
+        """Nothing to do: the raw socket never blocks, callers always wait in the hub."""
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """Nothing to do: the limits are this class's own."""
+
+    def gettimeout(self) -> float:
+        return IDLE_SECONDS
+
+    def setsockopt(self, *args: Any) -> None:
+        self._raw.setsockopt(*args)
+
+    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
+        """End the TLS session as far as that goes without waiting, then the connection."""
+        try:
+            self._connection.shutdown()
+        except (SSL.Error, OSError) as error:
+            log.debug("tls-shutdown", reason=str(error))
+        self._raw.shutdown(how)
+
+    def close(self) -> None:
+        """Say goodbye when that needs no waiting, and close."""
+        try:
+            self._connection.shutdown()
+        except (SSL.Error, OSError):
+            pass  # the other side has gone first
+        self._raw.close()
+
+    def _until_done(self, call: Any, *args: Any) -> Any:
+        while True:
+            try:
+                return call(*args)
+            except SSL.WantReadError:
+                wait_read(self._raw.fileno(), IDLE_SECONDS, TimeoutError("the client is idle"))
+            except SSL.WantWriteError:
+                wait_write(self._raw.fileno(), IDLE_SECONDS, TimeoutError("the client is idle"))
+            except SSL.ZeroReturnError:
+                raise _EndOfStream from None
+            except SSL.SysCallError as error:
+                if error.args[0] in (-1, errno.ECONNRESET, errno.EPIPE):
+                    raise _EndOfStream from None
+                raise OSError(*error.args) from None
+            except SSL.Error as error:
+                raise ConnectionAbortedError(errno.ECONNABORTED, f"TLS: {_why(error)}") from None
+
+
+class _EndOfStream(Exception):  # noqa: N818 - the name states the outcome
+    """The other side has ended the stream, politely or not."""
+
+
+def _why(error: SSL.Error) -> str:
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return "; ".join(reason[-1] for reason in reasons) or "broken"

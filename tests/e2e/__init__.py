@@ -1,0 +1,1 @@
+"""The whole thing on one machine: services as processes, driven by their command lines alone."""
