@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -112,17 +112,13 @@ def _check_owner(home: Path) -> None:
     user = os.geteuid()
     for path in (home, home / "data"):
         try:
-            owner = path.stat().st_uid
+            allowed = user in (0, path.stat().st_uid)
         except FileNotFoundError:
             continue
         except PermissionError:
-            _refuse(home)
-        if user not in (0, owner):
-            _refuse(home)
-
-
-def _refuse(home: Path) -> NoReturn:
-    raise Forbidden(f"the registry's state in {home} belongs to another user: run this with sudo")
+            allowed = False
+        if not allowed:
+            raise Forbidden(f"the registry's state in {home} is another user's: use sudo")
 
 
 @click.group(no_args_is_help=False, context_settings=shared.CONTEXT)

@@ -7,6 +7,7 @@ can. Who is trusted is decided later, per request, by `regkit.trust`. Clients ar
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from functools import cached_property
@@ -72,6 +73,7 @@ class TlsSocket:
 
     @cached_property
     def peer(self) -> Certificate | None:
+        """The certificate that the client proved to hold; None without a usable one."""
         der = self.getpeercert(True)
         if der is None:
             return None
@@ -119,12 +121,15 @@ class TlsSocket:
             gevent.sleep(0)
 
     def fileno(self) -> int:
+        """Return the descriptor of the TCP connection."""
         return self._raw.fileno()
 
     def getsockname(self) -> Any:
+        """Return our address."""
         return self._raw.getsockname()
 
     def getpeername(self) -> Any:
+        """Return the client's address."""
         return self._raw.getpeername()
 
     def setblocking(self, _flag: bool) -> None:
@@ -134,9 +139,11 @@ class TlsSocket:
         """Nothing to do: the limits are this class's own."""
 
     def gettimeout(self) -> float:
+        """Return the idle limit, in seconds."""
         return IDLE_SECONDS
 
     def setsockopt(self, *args: Any) -> None:
+        """Set an option of the TCP connection."""
         self._raw.setsockopt(*args)
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
@@ -149,10 +156,8 @@ class TlsSocket:
 
     def close(self) -> None:
         """Say goodbye when that needs no waiting, and close."""
-        try:
+        with contextlib.suppress(SSL.Error, OSError):  # the other side may have gone first
             self._connection.shutdown()
-        except (SSL.Error, OSError):
-            pass  # the other side has gone first
         self._raw.close()
 
     def _until_done(self, call: Any, *args: Any) -> Any:

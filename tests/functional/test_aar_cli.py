@@ -431,5 +431,5 @@ def test_another_user_is_sent_to_sudo(operator: Operator) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "belongs to another user: run this with sudo" in done.stderr
+    assert "is another user's: use sudo" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from regkit import database as module
 from regkit.database import Database
@@ -54,7 +55,7 @@ def test_a_commit_survives_a_power_cut(database: Database) -> None:
     with database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
-    with pytest.raises(sa.exc.IntegrityError), database.write() as connection:
+    with pytest.raises(IntegrityError), database.write() as connection:
         connection.exec_driver_sql("INSERT INTO part VALUES (404)")
 
 
@@ -106,9 +107,7 @@ def test_read_then_write_in_parallel_loses_no_update(database: Database) -> None
     assert items(database) == list(range(21))
 
 
-def test_a_held_lock_is_reported_as_busy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_held_lock_is_reported_as_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUSY_TIMEOUT_MS", 1)
     path = tmp_path / "busy.db"
     with (

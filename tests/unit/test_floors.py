@@ -62,7 +62,7 @@ def test_every_package_has_a_floor() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_only_go_down(module: str) -> None:
-    package = module.split(".")[0]
+    package = module.partition(".")[0]
     wrong = [
         name
         for name in ours(module)

@@ -42,9 +42,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert state_root("aar", empty, 1000) == Path("/home/me/.local/state/aar")
 
 
-def test_relative_home_is_made_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert state_root("aar", {"AAR_HOME": "here"}, 0) == tmp_path / "here"
 

@@ -67,9 +67,7 @@ class UnixListener:
         try:
             if self.path.is_socket():
                 if self._is_live():
-                    raise Unavailable(
-                        f"a service already runs on {self.path}: stop it, or use another state root"
-                    )
+                    raise Unavailable(f"a service already runs on {self.path}: stop it first")
                 self.path.unlink()
             before = os.umask(0o777 & ~self.mode)
             try:

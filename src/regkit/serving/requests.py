@@ -12,7 +12,7 @@ CHUNK = 1024 * 1024
 """The most that is read from the socket at once."""
 
 
-class ClientGone(ConnectionError):
+class ClientGone(ConnectionError):  # noqa: N818 - the name states the outcome
     """The other side went away before its request was complete."""
 
 

@@ -33,7 +33,7 @@ CONNECTIONS = 10_000
 """The most connections of a worker."""
 
 
-class StartFailed(ServiceError):
+class StartFailed(ServiceError):  # noqa: N818 - the name states the fault
     """The server didn't start, or its workers can't; the log has said why."""
 
 
@@ -82,7 +82,7 @@ class _Master(Arbiter):
 class _Application(BaseApplication):
     """What gunicorn serves. The workers ask it for `tls` and tell it when they are `ready`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place only
         self,
         make_app: Callable[[], Any],
         bound: list[socket.socket],
@@ -125,7 +125,7 @@ class _Application(BaseApplication):
         try:
             return self._make_app()
         except ServiceError as error:
-            log.error("start-failed", reason=str(error))
+            log.error("start-failed", reason=str(error))  # noqa: TRY400 - one line for the operator
             raise SystemExit(3) from None  # the code that tells the master not to try again
 
     def reload(self) -> None:
@@ -135,7 +135,7 @@ class _Application(BaseApplication):
         try:
             self.tls = tls.server_context(self._reload(), self._minimum_tls)
         except ServiceError as error:
-            log.error("reload-failed", reason=str(error))
+            log.error("reload-failed", reason=str(error))  # noqa: TRY400 - the same
         else:
             log.info("reloaded")
 
@@ -154,5 +154,5 @@ class _Log(Logger):
         self.error_log.setLevel(logging.WARNING)
         self.access_log.disabled = True
 
-    def access(self, *_: Any) -> None:
+    def access(self, *_args: Any, **_kwargs: Any) -> None:
         """The applications log what matters."""

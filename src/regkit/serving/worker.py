@@ -28,6 +28,8 @@ GRACE_SECONDS = 5
 class Worker(GeventWorker):
     """One process that answers connections, each in a greenlet."""
 
+    app: Any  # regkit.serving.server's application: `tls` and `ready()`
+
     def run(self) -> None:
         """Serve until told to stop; then give running requests a bounded grace."""
         self._stop = Event()
@@ -78,7 +80,7 @@ class Worker(GeventWorker):
             client = connection
         super().handle(listener, client, addr)
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Answer one request; a connection with much unread body isn't used again."""
         self._active += 1
         try:
@@ -87,6 +89,7 @@ class Worker(GeventWorker):
             self._active -= 1
         if unread(req.body):
             raise StopIteration
+        return True
 
     def notify(self) -> None:
         """Tell the master that the worker lives; leave when there is no master any more."""
