@@ -35,8 +35,6 @@ MAX_BYTES = 64 * 1024
 SHOWN = 12
 """Digits of a fingerprint in the table, enough for every command."""
 
-PROBE_SECONDS = 3.0
-FORMATS = ("table", "csv", "json", "yaml")
 
 TRUST_COLUMNS = [
     ("FINGERPRINT", "Fingerprint"),
@@ -47,7 +45,6 @@ TRUST_COLUMNS = [
     ("ARCHITECTURES", "Architectures"),
     ("LAST USED", "LastUsed"),
 ]
-REVOKED_COLUMN = ("REVOKED", "Revoked")
 APPLICATION_COLUMNS = [
     ("NAME", "name"),
     ("VERSION", "version"),
@@ -210,7 +207,7 @@ def add(path: str | None, publisher: bool, quiet: bool, architectures: tuple[str
 
 
 @trust.command("list", short_help="List currently trusted clients")
-@shared.format_option(*FORMATS)
+@shared.format_option("table", "csv", "json", "yaml")
 @click.option("--revoked", is_flag=True, help="List the revoked certificates instead.")
 def list_trusted(output_format: str, revoked: bool) -> None:
     """List currently trusted clients.
@@ -225,14 +222,15 @@ def list_trusted(output_format: str, revoked: bool) -> None:
     with opened() as registry:
         entries = registry.trust.list(revoked=revoked)
     rows = [_describe(entry, short=output_format == "table") for entry in entries]
-    show(rows, [*TRUST_COLUMNS, REVOKED_COLUMN] if revoked else TRUST_COLUMNS, output_format)
+    show(
+        rows, [*TRUST_COLUMNS, ("REVOKED", "Revoked")] if revoked else TRUST_COLUMNS, output_format
+    )
 
 
 def _describe(entry: Entry, *, short: bool) -> dict[str, Any]:
     def moment(value: Any) -> str | None:
-        if value is None:
-            return None
-        return f"{value:%Y-%m-%d %H:%M} UTC" if short else value.isoformat(timespec="seconds")
+        exact = value and value.isoformat(timespec="seconds")
+        return f"{value:%Y-%m-%d %H:%M} UTC" if value and short else exact
 
     return {
         "Fingerprint": str(entry.fingerprint)[: SHOWN if short else None],
@@ -280,8 +278,8 @@ def revoke(fingerprint: str, yes: bool) -> None:
     with opened() as registry:
         entry = registry.trust.find(fingerprint)
         if not yes and not entry.revoked:
-            click.echo(f"The certificate {entry.fingerprint} ({entry.common_name}) is REVOKED by")
-            click.echo("this. It is irreversible: neither it nor its key can be added again.")
+            click.echo(f"{entry.fingerprint} ({entry.common_name}) will be REVOKED.")
+            click.echo("This is irreversible: neither it nor its key can be added again.")
             shared.confirm(default=False)
         registry.trust.revoke(entry.fingerprint)
     click.echo(f"Certificate {entry.fingerprint} is revoked")
@@ -298,7 +296,7 @@ def application() -> None:
 
 
 @application.command("list")
-@shared.format_option(*FORMATS)
+@shared.format_option("table", "csv", "json", "yaml")
 def list_applications(output_format: str) -> None:
     """List the applications, with a row for each version.
 
@@ -430,7 +428,7 @@ def _answers(certificate: Path, host: str, port: int) -> bool:
     address = Address(host=everywhere.get(host, host), port=port)
     try:
         fingerprint = Certificate.parse(certificate.read_bytes()).fingerprint
-        with pinned.session(fingerprint, None, (PROBE_SECONDS, PROBE_SECONDS)) as session:
+        with pinned.session(fingerprint, None, (3.0, 3.0)) as session:
             return session.get(f"https://{address}/1.0/status").status_code == 200
     except (OSError, InvalidCertificate):  # what requests raises is an OSError
         return False

@@ -115,8 +115,8 @@ def test_addresses(text: str, host: str, port: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "3000", "host", "host:", "host:65536", "host:-1", "host:\u0663", "::1:3000", "[host]:1",
-        "[::1]", "[127.0.0.1]:1", "a b:1", "-a:1", "a..b:1", "https://host:1",
+        "", "3000", "host", "host:", "host:65536", "host:-1", "host:\u0663", "::1:3000",
+        "[host]:1", "[::1]", "[127.0.0.1]:1", "a b:1", "-a:1", "a..b:1", "https://host:1",
     ],
 )  # fmt: skip
 def test_bad_addresses(text: str) -> None:

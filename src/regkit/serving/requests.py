@@ -57,7 +57,7 @@ def read_body(environ: dict[str, Any], size: int = CHUNK) -> Iterator[bytes]:
 
 
 def unread(body: Any) -> bool:
-    """Return whether much of a request's body was left on the wire (gunicorn's `Body`)."""
+    """Return whether more of a body (gunicorn's `Body`) is left than is worth reading."""
     reader = getattr(body, "reader", None)
     if reader is None:
         return False
@@ -66,6 +66,31 @@ def unread(body: Any) -> bool:
     if hasattr(reader, "parser"):
         return reader.parser is not None
     return getattr(reader, "length", 0) > CHUNK
+
+
+def announcing_close(app: Any) -> Any:
+    """Wrap a WSGI application so that an answer to a half-read request closes the connection.
+
+    Otherwise gigabytes of a refused upload would be read to reach the next request.
+    """
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Any:
+        def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+            if unread(environ["wsgi.input"]):
+                start_response.__self__.force_close()
+            return start_response(status, headers, exc_info)
+
+        return app(environ, start)
+
+    return wrapped
+
+
+def drain(body: Any, limit: int) -> None:
+    """Read up to `limit` bytes of what is left, so that the client gets to see its answer."""
+    for data in read_body({"wsgi.input": body}):
+        limit -= len(data)
+        if limit <= 0:
+            return
 
 
 def _chunked(body: Any, reader: Any) -> Iterator[bytes]:

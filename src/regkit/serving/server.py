@@ -17,6 +17,7 @@ from regkit.errors import ServiceError
 from regkit.identity import Identity
 from regkit.serving.listeners import Listener, describe
 from regkit.serving.notify import notify
+from regkit.serving.requests import announcing_close
 
 log = logs.get("regkit.serving")
 
@@ -123,7 +124,7 @@ class _Application(BaseApplication):
     def load(self) -> Any:
         """Make the application, in a worker."""
         try:
-            return self._make_app()
+            return announcing_close(self._make_app())
         except ServiceError as error:
             log.error("start-failed", reason=str(error))  # noqa: TRY400 - one line for the operator
             raise SystemExit(3) from None  # the code that tells the master not to try again

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
 import sys
 import time
@@ -12,14 +14,19 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from regkit import logs
-from regkit.serving.requests import unread
+from regkit.serving.requests import ClientGone, drain, unread
 from regkit.serving.state import announce_stop
 from regkit.tls import TlsSocket
 
 log = logs.get("regkit.serving")
+
+LINGER_SECONDS = 2
+LINGER_BYTES = 8 * 1024 * 1024
+"""How much of a refused body is read: a client that sends first must get to see its answer."""
 
 GRACE_SECONDS = 5
 """How long running requests may go on after SIGTERM."""
@@ -87,9 +94,34 @@ class Worker(GeventWorker):
             super().handle_request(listener_name, req, sock, addr)
         finally:
             self._active -= 1
+            if unread(req.body):
+                self._linger(req.body)
         if unread(req.body):
             raise StopIteration
         return True
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
+        """Answer what isn't HTTP with one line that repeats nothing of it, and log faults of ours.
+
+        The connection is closed afterwards: where a next request would start is unknown.
+        """
+        if isinstance(exc, ParseException):
+            log.info("bad-request", peer=addr[0] if addr else "unix", kind=type(exc).__name__)
+            status = "400 Bad Request"
+        else:
+            logging.getLogger("regkit.serving").error("request-failed", exc_info=exc)
+            status = "500 Internal Server Error"
+        text = f"{status[4:].lower()}\n".encode()
+        head = (
+            f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+            f"Content-Length: {len(text)}\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            client.sendall(head.encode() + text)
+
+    def _linger(self, body: Any) -> None:
+        with contextlib.suppress(ClientGone), gevent.Timeout(LINGER_SECONDS, False):
+            drain(body, LINGER_BYTES)
 
     def notify(self) -> None:
         """Tell the master that the worker lives; leave when there is no master any more."""
