@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from regkit.identity import Identity
 
 from aar_interface import Certificate
 from ams.client import Client
 from regkit import pinned
 from regkit.errors import Forbidden
+from regkit.identity import Identity
 from support import pairs
 from support.ams import Service, running
 
