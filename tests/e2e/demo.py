@@ -15,13 +15,12 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from . import apk
-from .site import Machine, Result, Site, until
+from .site import Machine, Result, Site, short_folder, until
 
 NAME = "appium-settings"
 EXTRA = "extra-data/settings.bin"
@@ -226,7 +225,7 @@ class Scenario:
         for machine in self.site.clients.values():
             until(f"{machine.name} has removed it", lambda m=machine: _versions(m) == {})
             self._ok(machine, "amc", "application", "list")
-            self._expect(f"{machine.name} has it no more", _versions(machine) == {})
+            self.tell.holds(f"{machine.name} has it no more")
         for machine in self.site.publishers.values():
             self._expect(f"{machine.name} still owns it", 0 in _versions(machine))
 
@@ -257,7 +256,6 @@ class Scenario:
         self._refused(registry, "revoked", "aar", "trust", "add", "client.crt")
         self._refused(registry, "revoked", "aar", "trust", "add", "-p", "client.crt")
         self._refused(registry, "revoked", "aar", "trust", "remove", fingerprint)
-        self._refused(registry, "revoked", "aar", "trust", "add", "client.crt")
         self._refused(client, fingerprint[:12], "amc", "registry", "sync")
         self._ok(registry, "aar", "trust", "list")
         self._ok(registry, "aar", "trust", "list", "--revoked")
@@ -391,11 +389,9 @@ def _fingerprint(certificate: Path) -> str:
 
 def _versions(machine: Machine) -> dict[int, str]:
     """Return the versions of the application on a machine, by number, with their architecture."""
-    if not machine.ask("amc", "application", "list"):
-        return {}
     result = machine.run("amc", "application", "show", NAME, "--format", "json")
-    if "not found" in result.err or "no application" in result.err:
-        return {}  # removed between the two questions
+    if result.code == 1 and "no application has the id or name" in result.err:
+        return {}
     if result.code != 0:
         raise AssertionError(result)
     shown = json.loads(result.out)
@@ -415,11 +411,11 @@ def main() -> int:
     try:
         application = apk.find()
         with (
-            tempfile.TemporaryDirectory(prefix="aar-demo-") as folder,
-            Site(Path(folder) / "machines") as site,
+            short_folder() as folder,
+            Site(folder / "machines") as site,
         ):
             tell.say(f"They are ready after {time.monotonic() - began:.0f} s: {site.url}")
-            scenario = Scenario(site, application, Path(folder) / "packages", tell)
+            scenario = Scenario(site, application, folder / "packages", tell)
             for step in STEPS:
                 scenario.run_through(step)
     except AssertionError as fault:

@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -213,6 +214,16 @@ class Site:
         """Return how many bytes of blobs the registry holds."""
         blobs = self.registry.home / "data" / "blobs"
         return sum(path.stat().st_size for path in blobs.rglob("*") if path.is_file())
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a temporary folder whose path leaves room for a unix socket's (108 bytes, unix(7))."""
+    usual = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(
+        prefix="aar-demo-", dir=usual if len(usual) <= 40 else "/tmp"
+    ) as folder:
+        yield Path(folder)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 
 from e2e import apk
 from e2e.demo import STEPS, Narrator, Scenario
-from e2e.site import Site, until
+from e2e.site import Site, short_folder, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,11 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def scenario() -> Iterator[Scenario]:
     # Not tmp_path: a unix socket's path must be short.
-    with (
-        tempfile.TemporaryDirectory(prefix="aar-e2e-") as folder,
-        Site(Path(folder) / "machines") as site,
-    ):
-        yield Scenario(site, apk.find(), Path(folder) / "packages", Narrator())
+    with short_folder() as folder, Site(folder / "machines") as site:
+        yield Scenario(site, apk.find(), folder / "packages", Narrator())
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -44,19 +40,23 @@ def test_step(scenario: Scenario, step: str) -> None:
 def test_interrupted_demo_leaves_nothing(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    log = tmp_path / "out"
+    with short_folder() as folder:
+        _interrupt(folder, tmp_path / "out", number, code)
+
+
+def _interrupt(folder: Path, log: Path, number: signal.Signals, code: int) -> None:
     with log.open("wb") as out:
         demo = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.demo"],
             cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(tmp_path)},
+            env={**os.environ, "TMPDIR": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
         )
     try:
         until(
-            "it has begun", lambda: demo.poll() is not None or b"config trust" in log.read_bytes()
+            "it has begun", lambda: demo.poll() is not None or b"=== Register" in log.read_bytes()
         )
         services = _descendants(demo.pid)
         assert len(services) >= 5, log.read_text()
@@ -67,7 +67,7 @@ def test_interrupted_demo_leaves_nothing(
             demo.kill()
             demo.wait()
     until("its processes are gone", lambda: not any(map(_runs, services)))
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not list(folder.iterdir())
 
 
 def _descendants(process: int) -> list[tuple[int, str]]:
