@@ -161,6 +161,15 @@ def test_migrating_again_changes_nothing(tmp_path: Path, scripts: str) -> None:
     assert {"alembic_version", "trust"} <= set(tables)
 
 
+def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
+    with closing(Database(f"sqlite:///{tmp_path}/new.db")) as database:
+        database.migrate("aar:migrations")
+        with database.write() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        with pytest.raises(Invalid, match="newer version"):
+            database.migrate("aar:migrations")
+
+
 def test_close_may_be_followed_by_use(database: Database) -> None:
     put(database, 1)
     database.version()

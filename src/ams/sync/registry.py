@@ -215,7 +215,8 @@ def refusal(fault: Forbidden, fingerprint: str, mode: str) -> Forbidden:
     return Forbidden(
         f"{fault}. The certificate of this service has the fingerprint {fingerprint[:12]}: on the "
         f"registry's machine, 'aar trust list' shows whether it is trusted, and 'aar trust add"
-        f"{flag} client.crt' adds it (registry/client.crt under this service's state directory)"
+        f"{flag} client.crt' adds it (registry/client.crt under this service's state directory); "
+        "one that was revoked needs a new key and certificate"
     )
 
 

@@ -84,17 +84,23 @@ def _admit() -> None:
     view = current_app.view_functions.get(request.endpoint or "")
     if getattr(view, _OPEN, False):
         return
+    admit_trusted()
+
+
+def admit_trusted() -> None:
+    """Let the current request's caller pass, or log who tried what and raise Refused."""
     who = caller()
-    if who.refusal is not None:
-        log.warning(
-            "refused",
-            method=request.method,
-            path=request.path,
-            reason=who.refusal.reason,
-            fingerprint=who.refusal.fingerprint or "",
-            address=request.remote_addr or "",
-        )
-        raise who.refusal
+    if who.refusal is None:
+        return
+    log.warning(
+        "refused",
+        method=request.method,
+        path=request.path,
+        reason=who.refusal.reason,
+        fingerprint=who.refusal.fingerprint or "",
+        address=request.remote_addr or "",
+    )
+    raise who.refusal
 
 
 def _identify() -> Caller:

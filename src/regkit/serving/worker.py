@@ -120,7 +120,7 @@ class Worker(GeventWorker):
             client.sendall(head.encode() + text)
 
     def _linger(self, body: Any) -> None:
-        with contextlib.suppress(ClientGone), gevent.Timeout(LINGER_SECONDS, False):
+        with contextlib.suppress(ClientGone, gevent.Timeout), gevent.Timeout(LINGER_SECONDS):
             drain(body, LINGER_BYTES)
 
     def notify(self) -> None:
