@@ -105,6 +105,8 @@ class Worker(GeventWorker):
 
         The connection is closed afterwards: where a next request would start is unknown.
         """
+        if isinstance(exc, (gevent.GreenletExit, SystemExit)):
+            return  # the server is stopping
         if isinstance(exc, ParseException):
             log.info("bad-request", peer=addr[0] if addr else "unix", kind=type(exc).__name__)
             status = "400 Bad Request"
