@@ -103,7 +103,8 @@ class CuttingProxy:
     """Passes TCP on to `target`, and cuts connections after so many bytes from the server.
 
     `cuts`: one limit per connection that moves data, used up in order; later ones aren't cut.
-    `upstream`: count what the client sends instead.
+    `upstream`: count what the client sends instead. `stall`: hold a connection back at so many
+    bytes until `go` is set; `stalled` tells that one is held.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -112,6 +113,8 @@ class CuttingProxy:
         self.port = self._listener.getsockname()[1]
         self.cuts: list[int] = []
         self.upstream = False
+        self.stall: int | None = None
+        self.stalled, self.go = threading.Event(), threading.Event()
         self.made = 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -119,6 +122,7 @@ class CuttingProxy:
         self._thread.start()
 
     def close(self) -> None:
+        self.go.set()
         with suppress(OSError):  # closed already
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
@@ -151,6 +155,9 @@ class CuttingProxy:
                 if counted and self._cut(left[index]):
                     self.made += 1
                     break
+                if counted and self.stall is not None and left[index] > self.stall:
+                    self.stalled.set()
+                    self.go.wait(60)
                 sink.sendall(data)
         except OSError:
             pass  # the other direction hung up
