@@ -165,9 +165,9 @@ class TlsSocket:
             try:
                 return call(*args)
             except SSL.WantReadError:
-                wait_read(self._raw.fileno(), IDLE_SECONDS, TimeoutError("the client is idle"))
+                wait_read(self._raw.fileno(), IDLE_SECONDS, _hung_up("the client is idle"))
             except SSL.WantWriteError:
-                wait_write(self._raw.fileno(), IDLE_SECONDS, TimeoutError("the client is idle"))
+                wait_write(self._raw.fileno(), IDLE_SECONDS, _hung_up("the client is idle"))
             except SSL.ZeroReturnError:
                 raise _EndOfStream from None
             except SSL.SysCallError as error:
@@ -175,11 +175,16 @@ class TlsSocket:
                     raise _EndOfStream from None
                 raise OSError(*error.args) from None
             except SSL.Error as error:
-                raise ConnectionAbortedError(errno.ECONNABORTED, f"TLS: {_why(error)}") from None
+                raise _hung_up(f"TLS: {_why(error)}") from None
 
 
 class _EndOfStream(Exception):  # noqa: N818 - the name states the outcome
     """The other side has ended the stream, politely or not."""
+
+
+def _hung_up(reason: str) -> ConnectionResetError:
+    """Return what gunicorn takes for a client's leaving rather than for a fault to report."""
+    return ConnectionResetError(errno.ECONNRESET, reason)
 
 
 def _why(error: SSL.Error) -> str:

@@ -36,8 +36,8 @@ mkdir $scratch/upper $scratch/work $scratch/root
 root=$scratch/root
 layers=lowerdir=$lower,upperdir=$scratch/upper,workdir=$scratch/work
 mount -t overlay overlay -o "$layers" $root
-mkdir -p "$root/work" "$root/root/.cache"
-mount --bind "$tree" "$root/work"; mount --bind "$caches" "$root/root/.cache"
+mkdir -p "$root/tree" "$root/root/.cache"
+mount --bind "$tree" "$root/tree"; mount --bind "$caches" "$root/root/.cache"
 mount -t proc proc $root/proc; mount --rbind /dev $root/dev; mount -t sysfs sysfs $root/sys
 cat /etc/resolv.conf >$root/etc/resolv.conf; cat /etc/hosts >$root/etc/hosts
 for extra in $RIG_BINDS; do
@@ -45,7 +45,7 @@ for extra in $RIG_BINDS; do
     [ -f "$extra" ] && { mkdir -p "$root${extra%/*}"; cat "$extra" >"$root$extra"; }
 done
 unset RIG_BINDS
-exec chroot $root /bin/sh -c 'cd "/work/$0" && exec "$@"' "$inside" "$@"
+exec chroot $root /bin/sh -c 'cd "/tree/$0" && exec "$@"' "$inside" "$@"
 """
 
 
@@ -110,7 +110,7 @@ def toolchain() -> Path:
             f"apt-get update -q && apt-get install -qy --no-install-recommends {TOOLCHAIN}"
             " && apt-get clean && python3 -m venv --system-site-packages /opt/charmcraft"
             f" && /opt/charmcraft/bin/pip install -q '{CHARMCRAFT}' '{UV}'"
-            " && tar -C / -cf /work/made.tar opt/charmcraft usr var/lib/dpkg etc/alternatives"
+            " && tar -C / -cf /tree/made.tar opt/charmcraft usr var/lib/dpkg etc/alternatives"
         )
         _inside(copied, scratch, ".", ["sh", "-c", install], timeout=900)
         made = scratch / "made.tar"

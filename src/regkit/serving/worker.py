@@ -35,11 +35,12 @@ GRACE_SECONDS = 5
 class Worker(GeventWorker):
     """One process that answers connections, each in a greenlet."""
 
+    _stop: Event | None = None  # until the worker runs
     app: Any  # regkit.serving.server's application: `tls` and `ready()`
 
     def run(self) -> None:
         """Serve until told to stop; then give running requests a bounded grace."""
-        self._stop = Event()
+        self._stop = stop = Event()
         self._active = 0
         servers = []
         for listener in self.sockets:
@@ -54,7 +55,7 @@ class Worker(GeventWorker):
             self.app.ready()
         while self.alive:
             self.notify()
-            self._stop.wait(1.0)
+            stop.wait(1.0)
         announce_stop()
         for server in servers:
             server.close()
@@ -68,7 +69,8 @@ class Worker(GeventWorker):
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """SIGTERM: leave the loop now rather than at its next second."""
         super().handle_exit(sig, frame)
-        self._stop.set()
+        if self._stop is not None:
+            self._stop.set()
 
     def handle_quit(self, sig: Any, frame: Any) -> None:
         """SIGINT, SIGQUIT: the same as SIGTERM."""
