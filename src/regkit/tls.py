@@ -68,8 +68,11 @@ class TlsSocket:
 
     def handshake(self) -> None:
         """Complete the handshake in bounded time. Raises ConnectionAbortedError."""
-        with gevent.Timeout(HANDSHAKE_SECONDS, ConnectionAbortedError("handshake took too long")):
-            self._until_done(self._connection.do_handshake)
+        try:
+            with gevent.Timeout(HANDSHAKE_SECONDS, ConnectionAbortedError("took too long")):
+                self._until_done(self._connection.do_handshake)
+        except _EndOfStream:
+            raise ConnectionAbortedError("the client left") from None
 
     @cached_property
     def peer(self) -> Certificate | None:

@@ -88,8 +88,10 @@ class UnixListener:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(self.path))
-            except OSError:
+            except (ConnectionRefusedError, FileNotFoundError):
                 return False
+            except OSError:  # a full backlog, another owner: somebody's socket
+                return True
         return True
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aar_interface import Certificate
+from regkit.serving.state import stopping
 
 CHUNK = 1024 * 1024
 """The most that is read from the socket at once."""
@@ -71,12 +72,13 @@ def unread(body: Any) -> bool:
 def announcing_close(app: Any) -> Any:
     """Wrap a WSGI application so that an answer to a half-read request closes the connection.
 
-    Otherwise gigabytes of a refused upload would be read to reach the next request.
+    Otherwise gigabytes of a refused upload would be read to reach the next request. An answer
+    given while the server stops is the connection's last one, too.
     """
 
     def wrapped(environ: dict[str, Any], start_response: Any) -> Any:
         def start(status: str, headers: Any, exc_info: Any = None) -> Any:
-            if unread(environ["wsgi.input"]):
+            if stopping() or unread(environ["wsgi.input"]):
                 start_response.__self__.force_close()
             return start_response(status, headers, exc_info)
 

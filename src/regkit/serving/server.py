@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
 from regkit import logs, tls
 from regkit.errors import ServiceError
 from regkit.identity import Identity
 from regkit.serving.listeners import Listener, describe
-from regkit.serving.notify import notify
+from regkit.serving.notify import notify, reloading
 from regkit.serving.requests import announcing_close
+from regkit.serving.worker import STOP_SIGNALS
 
 log = logs.get("regkit.serving")
 
@@ -47,7 +53,7 @@ def serve(
     minimum_tls: str = "1.3",
     reload: Callable[[], Identity] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then return.
+    """Serve until SIGTERM or SIGINT, then return. Workers leave by SystemExit, through the caller.
 
     `make_app` makes the WSGI application, in each worker. TCP listeners speak TLS as `identity`,
     unix sockets plain HTTP. SIGHUP calls `reload` for a new identity and replaces the workers;
@@ -61,23 +67,56 @@ def serve(
             bound.append(listener.bind())
     except ServiceError:
         for opened in bound:
+            if opened.family == socket.AF_UNIX:
+                Path(opened.getsockname()).unlink(missing_ok=True)
             opened.close()
         raise
     application = _Application(make_app, bound, identity, workers, minimum_tls, reload)
+    master = os.getpid()
     try:
         _Master(application).run()
     except SystemExit as end:
+        if os.getpid() != master:
+            raise  # the exit code tells the master whether another try makes sense
         if end.code:
             raise StartFailed("the server ended: its log says why") from None
 
 
 class _Master(Arbiter):
-    """gunicorn's master, which here treats SIGINT as SIGTERM: nobody's work is cut."""
+    """gunicorn's master, which treats SIGINT as SIGTERM and speaks to systemd."""
+
+    app: Any  # the _Application below
 
     def handle_int(self) -> None:
         self.handle_term()
 
     handle_quit = handle_int
+
+    def handle_hup(self) -> None:
+        self.app.tell(reloading())
+        super().handle_hup()
+
+    def spawn_worker(self) -> Any:
+        # A signal between the fork and the worker's own handlers would be lost; see Worker.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def manage_workers(self) -> None:
+        super().manage_workers()
+        self.app.pass_on_readiness()
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """End with every worker; what failed has been logged where it failed."""
+        self.app.tell("STOPPING=1")
+        while True:
+            try:
+                self.stop()
+            except HaltServer:  # another worker that couldn't start either
+                continue
+            sys.exit(exit_status)
 
 
 class _Application(BaseApplication):
@@ -102,6 +141,9 @@ class _Application(BaseApplication):
         self.tls = tls.server_context(identity, minimum_tls) if identity else None
         # gunicorn would tell systemd that it is ready before a worker is.
         self._notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
+        self._readiness, self._answering = os.pipe()
+        os.set_blocking(self._readiness, False)
+        self._announced = False
         super().__init__()
 
     def load_config(self) -> None:
@@ -141,9 +183,25 @@ class _Application(BaseApplication):
             log.info("reloaded")
 
     def ready(self) -> None:
-        """Tell the log and systemd, from the first worker, that requests are answered."""
-        log.info("ready", address=self._addresses[-1], addresses=",".join(self._addresses))
-        notify(self._notify_socket, f"READY=1\nMAINPID={os.getppid()}")
+        """Tell the master, from a worker, that requests are answered."""
+        os.write(self._answering, b".")
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just died
+            os.kill(os.getppid(), signal.SIGCHLD)  # ends its wait
+
+    def pass_on_readiness(self) -> None:
+        """Tell the log, once, and systemd, after each reload too, when a worker answers."""
+        try:
+            os.read(self._readiness, 4096)
+        except BlockingIOError:
+            return
+        if not self._announced:
+            self._announced = True
+            log.info("ready", address=self._addresses[-1], addresses=",".join(self._addresses))
+        self.tell("READY=1")
+
+    def tell(self, state: str) -> None:
+        """Tell systemd how the service is doing."""
+        notify(self._notify_socket, state)
 
 
 class _Log(Logger):

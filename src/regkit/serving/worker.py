@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,8 +30,24 @@ LINGER_SECONDS = 2
 LINGER_BYTES = 8 * 1024 * 1024
 """How much of a refused body is read: a client that sends first must get to see its answer."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""What ends a worker; held back from the fork until its handlers are there."""
+
 GRACE_SECONDS = 5
 """How long running requests may go on after SIGTERM."""
+
+ARRIVAL_SECONDS = 1
+"""How long a connection that was just accepted may take to its first request after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class _Door:
+    """What gunicorn asks of a listener while it answers: also after the listener is closed."""
+
+    address: Any
+
+    def getsockname(self) -> Any:
+        return self.address
 
 
 class Worker(GeventWorker):
@@ -38,20 +56,27 @@ class Worker(GeventWorker):
     _stop: Event | None = None  # until the worker runs
     app: Any  # regkit.serving.server's application: `tls` and `ready()`
 
+    def init_signals(self) -> None:
+        """Take signals from here on, those that came since the fork included."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
     def run(self) -> None:
         """Serve until told to stop; then give running requests a bounded grace."""
         self._stop = stop = Event()
         self._active = 0
+        self._arriving: set[Any] = set()  # greenlets whose first request isn't there yet
         servers = []
         for listener in self.sockets:
             listener.setblocking(True)
             pool = Pool(self.worker_connections)
-            server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
+            door = _Door(listener.getsockname())
+            server = StreamServer(listener, handle=partial(self.handle, door), spawn=pool)
             if self.cfg.workers > 1:
                 server.max_accept = 1
             server.start()
             servers.append(server)
-        if self.age == 1:
+        if self.alive:
             self.app.ready()
         while self.alive:
             self.notify()
@@ -59,12 +84,17 @@ class Worker(GeventWorker):
         announce_stop()
         for server in servers:
             server.close()
-        deadline = time.monotonic() + GRACE_SECONDS
-        while self._active and time.monotonic() < deadline:
+        since = time.monotonic()
+        while self._is_busy(time.monotonic() - since):
             self.notify()
             gevent.sleep(0.05)
         for server in servers:
-            server.stop(timeout=1)
+            server.stop(timeout=0)  # what is left is idle, or has had its time
+
+    def _is_busy(self, stopping_for: float) -> bool:
+        if self._active:
+            return stopping_for < GRACE_SECONDS
+        return bool(self._arriving) and stopping_for < ARRIVAL_SECONDS
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """SIGTERM: leave the loop now rather than at its next second."""
@@ -78,6 +108,13 @@ class Worker(GeventWorker):
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Shake hands where TLS is spoken, then answer requests."""
+        self._arriving.add(gevent.getcurrent())
+        try:
+            self._handle(listener, client, addr)
+        finally:
+            self._arriving.discard(gevent.getcurrent())
+
+    def _handle(self, listener: Any, client: Any, addr: Any) -> None:
         if client.family != socket.AF_UNIX:
             connection = TlsSocket(client, self.app.tls)
             try:
@@ -91,6 +128,9 @@ class Worker(GeventWorker):
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Answer one request; a connection with much unread body isn't used again."""
+        # gunicorn doesn't know that TLS is spoken here.
+        req.scheme = "http" if sock.family == socket.AF_UNIX else "https"
+        self._arriving.discard(gevent.getcurrent())
         self._active += 1
         try:
             super().handle_request(listener_name, req, sock, addr)
@@ -98,7 +138,7 @@ class Worker(GeventWorker):
             self._active -= 1
             if unread(req.body):
                 self._linger(req.body)
-        if unread(req.body):
+        if unread(req.body) or not self.alive:
             raise StopIteration
         return True
 
