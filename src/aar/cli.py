@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from aar.registry import Registry
     from regkit.trust import Entry
 
-CONFIGURATION = Path("conf/main.yaml")
-CERTIFICATE = Path("certs/server.crt")
 """Below the state root."""
 
 MAX_BYTES = 64 * 1024
@@ -97,7 +95,7 @@ def opened() -> Iterator[Registry]:
     home = state_root("aar")
     _check_owner(home)
     from aar.registry import Registry  # noqa: PLC0415 - SQLAlchemy and Alembic cost 300 ms
-    from aar.settings import Settings  # noqa: PLC0415
+    from aar.settings import CONFIGURATION, Settings  # noqa: PLC0415
     from regkit.settings import load  # noqa: PLC0415
 
     with Registry(home, load(home / CONFIGURATION, Settings)) as registry:
@@ -406,6 +404,8 @@ def status(output_format: str) -> None:
       sudo aar status
     """
     with opened() as registry:
+        from aar.settings import CERTIFICATE  # noqa: PLC0415 - loaded by now
+
         address = registry.settings.http.addr
         document = {
             "state": str(registry.home),
@@ -434,16 +434,7 @@ def _answers(certificate: Path, host: str, port: int) -> bool:
         return False
 
 
-@cli.command()
-@click.argument("shell", type=click.Choice(shared.SHELLS))
-def completion(shell: str) -> None:
-    """Print the completion script for a shell.
-
-    \b
-    Example:
-      aar completion bash | sudo tee /etc/bash_completion.d/aar
-    """
-    click.echo(shared.completion_script(cli, "aar", shell))
+cli.add_command(shared.completion_command("aar"))
 
 
 def main() -> None:

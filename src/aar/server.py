@@ -17,15 +17,14 @@ from pathlib import Path
 import gevent
 
 from aar.registry import Registry
-from aar.settings import Settings
+from aar.settings import CERTIFICATE, CONFIGURATION, Settings
 from regkit import identity, logs, serving
 from regkit.errors import ServiceError
+from regkit.serving.server import serve
 from regkit.settings import load
 
 log = logs.get("aar.serve")
 
-CONFIGURATION = Path("conf/main.yaml")
-CERTIFICATE = Path("certs/server.crt")
 KEY = Path("certs/server.key")
 COMMON_NAME = "aar"
 
@@ -41,7 +40,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     workers = settings.http.workers or default_workers()
     address = settings.http.addr
     with _metrics_folder(home):
-        serving.serve(
+        serve(
             lambda: _make_app(home, settings),
             [serving.TcpListener(address.host, address.port)],
             identity=server_identity,

@@ -14,6 +14,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from regkit import durations
 from regkit.settings import Address, ListenAddress, LogSettings, Section
 
+CONFIGURATION = Path("conf/main.yaml")
+CERTIFICATE = Path("certs/server.crt")
+"""Documented paths, under the state root."""
+
 DEFAULT_PORT = 3000
 DEFAULT_ADDRESS = Address(host="0.0.0.0", port=DEFAULT_PORT)  # noqa: S104 - a server's default
 

@@ -53,16 +53,7 @@ def serve(log_format: logs.Format) -> None:
     server.run(state_root("ams"), log_format=log_format)
 
 
-@cli.command()
-@click.argument("shell", type=click.Choice(shared.SHELLS))
-def completion(shell: str) -> None:
-    """Print the completion script for a shell.
-
-    \b
-    Example:
-      ams completion bash | sudo tee /etc/bash_completion.d/ams
-    """
-    click.echo(shared.completion_script(cli, "ams", shell))
+cli.add_command(shared.completion_command("ams"))
 
 
 def main() -> None:

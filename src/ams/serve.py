@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from flask import Flask
-from regkit.identity import Identity
 
 from ams import settings as config
 from ams.service import Service
 from ams.settings import Settings
 from ams.web import create_app
 from regkit import identity, logs, serving
+from regkit.identity import Identity
+from regkit.serving.server import serve
 
 CERTIFICATE = Path("server/ams.crt")
 KEY = Path("server/ams.key")
@@ -34,7 +35,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     # Migrates once, and finds a bad state root before the worker does.
     Service(home, settings).stop()
     address = settings.http.addr
-    serving.serve(
+    serve(
         lambda: _make_app(home, settings),
         [
             serving.UnixListener(home / SOCKET),

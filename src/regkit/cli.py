@@ -121,6 +121,24 @@ def completion_script(command: click.Command, name: str, shell: str) -> str:
     return ShellComplete.source(found(command, {}, name, variable))
 
 
+def completion_command(name: str) -> click.Command:
+    """Return the command `completion` of the command line `name`."""
+
+    @click.command("completion", short_help="Generate the completion script for a shell")
+    @click.argument("shell", type=click.Choice(SHELLS))
+    @click.pass_context
+    def command(ctx: click.Context, shell: str) -> None:
+        click.echo(completion_script(ctx.find_root().command, name, shell))
+
+    command.help = (
+        "Print the completion script for a shell.\n\n\b\nExample:\n"
+        f"  {name} completion bash | sudo tee /etc/bash_completion.d/{name}\n"
+        f"  {name} completion zsh > ~/.zfunc/_{name}\n"
+        f"  {name} completion fish > ~/.config/fish/completions/{name}.fish"
+    )
+    return command
+
+
 def _explained(error: BaseException, name: str) -> tuple[str, int]:
     """Return what to say of an error, and the exit code."""
     if isinstance(error, click.UsageError):

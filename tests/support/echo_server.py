@@ -110,6 +110,8 @@ def main() -> int:
     parser.add_argument("--slow-start", action="store_true")
     options = parser.parse_args()
     serving.patch()
+    from regkit.serving.server import serve  # noqa: PLC0415 - only now
+
     logs.configure("info", "json")
 
     def make() -> Any:
@@ -130,7 +132,7 @@ def main() -> int:
 
     master = os.getpid()
     try:
-        serving.serve(
+        serve(
             make,
             [
                 serving.UnixListener(options.home / "socket"),

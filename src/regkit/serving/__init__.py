@@ -1,10 +1,10 @@
 """Serving a WSGI application: gunicorn with gevent, TLS in the same process.
 
 What an application needs of the connection under a request (who is at the other end, the body as
-it arrives) and the one call that serves. It knows no route and decides nothing about trust. TLS
-itself is `regkit.tls`'s business.
+it arrives); the one call that serves is `regkit.serving.server.serve`. It knows no route and
+decides nothing about trust. TLS itself is `regkit.tls`'s business.
 
-This module imports neither gevent nor gunicorn, so that `patch()` can come first.
+This module imports neither gevent nor gunicorn, so that `patch()` can come before `server`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,5 @@ __all__ = [
     "patch",
     "peer_certificate",
     "read_body",
-    "serve",
     "stopping",
 ]
-
-
-def serve(*args: object, **options: object) -> None:
-    """Serve in the foreground; see `regkit.serving.server.serve` for the arguments."""
-    from regkit.serving import server  # noqa: PLC0415 - gunicorn must come after patch()
-
-    server.serve(*args, **options)  # type: ignore[arg-type] - passed on as it is
