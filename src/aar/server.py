@@ -35,7 +35,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     Raises ServiceError, with one line for the operator, when it can't start.
     """
     settings = _settings(home, log_format)
-    server_identity = _identity(home)
+    server_identity = _identity(home, settings)
     _open(home, settings).close()  # migrate once, and find a bad state root before any worker does
     workers = settings.http.workers or default_workers()
     address = settings.http.addr
@@ -64,16 +64,14 @@ def _settings(home: Path, log_format: logs.Format) -> Settings:
     return settings
 
 
-def _identity(home: Path) -> identity.Identity:
-    return identity.ensure(
-        home / CERTIFICATE, home / KEY, COMMON_NAME, identity.local_names(), usage="server"
-    )
+def _identity(home: Path, settings: Settings) -> identity.Identity:
+    names = (*identity.local_names(), *settings.http.names)
+    return identity.ensure(home / CERTIFICATE, home / KEY, COMMON_NAME, names, usage="server")
 
 
 def _reload(home: Path, log_format: logs.Format) -> identity.Identity:
     """Read log level and certificate anew; what else the settings hold needs a restart."""
-    _settings(home, log_format)
-    return _identity(home)
+    return _identity(home, _settings(home, log_format))
 
 
 def _open(home: Path, settings: Settings) -> Registry:

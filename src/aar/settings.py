@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from regkit import durations
-from regkit.settings import Address, ListenAddress, LogSettings, Section
+from regkit.settings import Address, CertificateName, ListenAddress, LogSettings, Section
 
 CONFIGURATION = Path("conf/main.yaml")
 CERTIFICATE = Path("certs/server.crt")
@@ -37,12 +37,14 @@ class Http(Section):
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     """Processes; None lets the server choose by the machine."""
     minimum_tls: Literal["1.2", "1.3"] = "1.3"
+    names: tuple[CertificateName, ...] = ()
+    """Names and addresses, beside this machine's own, for the certificate that is made."""
 
 
 class DatabaseSettings(Section):
     """`database`: where metadata is kept."""
 
-    url: str | None = None
+    url: DatabaseUrl | None = None
     """None is SQLite in the state root."""
 
 

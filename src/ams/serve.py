@@ -31,7 +31,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     Raises a kind of ServiceError for settings, certificates or addresses that can't be used.
     """
     settings = _settings(home, log_format)
-    server_identity = _identity(home)
+    server_identity = _identity(home, settings)
     # Migrates once, and finds a bad state root before the worker does.
     Service(home, settings).stop()
     address = settings.http.addr
@@ -62,11 +62,9 @@ def _settings(home: Path, log_format: logs.Format) -> Settings:
 
 def _reload(home: Path, log_format: logs.Format) -> Identity:
     """Read log level and certificate anew; what else the settings hold needs a restart."""
-    _settings(home, log_format)
-    return _identity(home)
+    return _identity(home, _settings(home, log_format))
 
 
-def _identity(home: Path) -> Identity:
-    return identity.ensure(
-        home / CERTIFICATE, home / KEY, COMMON_NAME, identity.local_names(), usage="server"
-    )
+def _identity(home: Path, settings: Settings) -> Identity:
+    names = (*identity.local_names(), *settings.http.names)
+    return identity.ensure(home / CERTIFICATE, home / KEY, COMMON_NAME, names, usage="server")

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from regkit import settings
-from regkit.settings import Address, ListenAddress, LogSettings, Section
+from regkit.settings import Address, CertificateName, ListenAddress, LogSettings, Section
 
 DEFAULT_ADDRESS = Address(host="0.0.0.0", port=8444)  # noqa: S104 - documented default
 CONFIG_FILE = Path("conf/main.yaml")
@@ -41,15 +41,17 @@ def _architecture(text: str) -> str:
 
 
 class HttpSettings(Section):
-    """`http.addr`: where the API listens for remote clients."""
+    """`http`: where the API listens for remote clients."""
 
     addr: ListenAddress = DEFAULT_ADDRESS
+    names: tuple[CertificateName, ...] = ()
+    """Names and addresses, beside this machine's own, for the certificate that is made."""
 
 
 class DatabaseSettings(Section):
     """`database.url`; None: `data/ams.db` under the state root."""
 
-    url: str | None = None
+    url: DatabaseUrl | None = None
 
 
 class FileStorageSettings(Section):

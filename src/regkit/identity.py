@@ -144,7 +144,7 @@ def _issue(key: PrivateKey, common_name: str, names: Iterable[str], usage: Usage
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([_USAGES[usage]]), critical=False)
     )
-    if alternatives := [_general_name(name) for name in names]:
+    if alternatives := [_general_name(name) for name in dict.fromkeys(names)]:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     signed = builder.sign(key, hashes.SHA256())
     return Certificate.from_der(signed.public_bytes(serialization.Encoding.DER))

@@ -12,11 +12,22 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from regkit import documents
+from regkit.documents import describe
 from regkit.errors import Invalid
+
+__all__ = [
+    "Address",
+    "DatabaseUrl",
+    "ListenAddress",
+    "LogSettings",
+    "Section",
+    "describe",
+    "load",
+    "parse",
+]
 
 MAX_BYTES = 256 * 1024
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
@@ -70,6 +81,32 @@ def _address(value: Any) -> Any:
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
 
 
+def _certificate_name(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        if not _HOST_NAME.fullmatch(value):
+            raise ValueError(f"{value[:80]!r} is neither an IP address nor a host name") from None
+        return value
+
+
+CertificateName = Annotated[str, BeforeValidator(_certificate_name)]
+"""A host name or IP address for the subject alternative name of a certificate."""
+
+
+def _database_url(text: str) -> str:
+    from regkit.database import parse_url  # noqa: PLC0415 - 0.2 s, and only where one is set
+
+    parse_url(text)
+    return text
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+"""Where a database is; that it can be opened is found out by opening it."""
+
+
 class LogSettings(Section):
     """`log.level`."""
 
@@ -90,33 +127,13 @@ def load(path: Path, model: type[Model]) -> Model:
         return model()
     except OSError as error:
         raise Invalid(f"{path} can't be read: {error.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise Invalid(f"{path} is too large for a configuration file (over {MAX_BYTES} bytes)")
-    try:
-        content = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise Invalid(f"{path} is not valid YAML{where}: mend it and start again") from None
-    if content is None:
-        return model()
-    if not isinstance(content, dict):
-        raise Invalid(f"{path} must hold keys and values, such as 'http:' and 'storage:'")
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        faults = "; ".join(describe(fault) for fault in error.errors())
-        raise Invalid(f"{path}: {faults}") from None
+    return parse(raw, str(path), model)
 
 
-def describe(fault: ErrorDetails) -> str:
-    """Say one pydantic fault as `key.path[0]: what is wrong`, without repeating secrets."""
-    where = ""
-    for part in fault["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key"
-    if fault["type"] == "missing":
-        return f"{where}: is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]}" if where else message
+def parse(raw: bytes, source: str, model: type[Model]) -> Model:
+    """Read the bytes of such a file, empty for the defaults; `source` begins every message.
+
+    Raises Invalid with every fault, each with the key it stands at.
+    """
+    content = documents.load(raw, source, MAX_BYTES)
+    return model() if content is None else documents.parse(content, source, model)

@@ -125,6 +125,11 @@ def test_a_name_that_is_none_is_refused(paths: tuple[Path, Path]):
         identity.ensure(*paths, "aar", ["not a name"], usage="server")
 
 
+def test_a_name_that_is_given_twice_stands_once_in_the_certificate(paths: tuple[Path, Path]):
+    made = identity.ensure(*paths, "aar", ["registry", "127.0.0.1", "registry"], usage="server")
+    assert sorted(made.certificate.names) == ["127.0.0.1", "registry"]
+
+
 def test_local_names_are_distinct_and_fit_into_a_certificate(paths: tuple[Path, Path]):
     names = identity.local_names()
     assert {"localhost", "127.0.0.1", "::1"} <= set(names)

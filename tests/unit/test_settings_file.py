@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from regkit.errors import Invalid
-from regkit.settings import MAX_BYTES, Address, ListenAddress, LogSettings, Section, load
+from regkit.settings import (
+    MAX_BYTES,
+    Address,
+    CertificateName,
+    ListenAddress,
+    LogSettings,
+    Section,
+    load,
+)
 
 
 class Http(Section):
@@ -58,6 +66,16 @@ def test_every_fault_at_once_with_its_key(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+def test_values_are_what_was_written(tmp_path: Path) -> None:
+    """Not what YAML makes of them: 0123 would be 83, and 1:30 would be 90."""
+    path = tmp_path / "main.yaml"
+    for text in ("0123", "1:30", "on", "2026-01-01"):
+        path.write_text(f"name: {text}")
+        assert load(path, Demanding).name == text
+    path.write_text('{"name": "\\ud83d\\ude00"}')
+    assert load(path, Demanding).name == "\U0001f600"
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "main.yaml"
     path.write_text("{other: 1}")
@@ -68,11 +86,13 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("http: [\n", "is not valid YAML at line 2"),
+        ("http: [\n", "line 2: not valid YAML"),
         ("- a\n", "must hold keys and values"),
         ("just text\n", "must hold keys and values"),
-        ("a: !!python/object/apply:os.getcwd []\n", "is not valid YAML at line 1"),
-        ("[" * 5000, "is not valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []\n", "line 1: tags such as .* are not allowed"),
+        ("[" * 5000, "nested deeper than"),
+        ("log: {level: info}\nlog: {level: debug}\n", "line 2: the key 'log' is there twice"),
+        ("http: &a {}\nlog: *a\n", "line 1: anchors and aliases are not allowed"),
     ],
 )
 def test_not_a_mapping(tmp_path: Path, text: str, message: str) -> None:
@@ -83,7 +103,7 @@ def test_not_a_mapping(tmp_path: Path, text: str, message: str) -> None:
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "main.yaml"
     path.write_bytes(b"\xff\xfe\x00\x01\xff")
-    with pytest.raises(Invalid, match="is not valid YAML"):
+    with pytest.raises(Invalid, match="not UTF-8 text"):
         load(path, Example)
 
 
@@ -122,3 +142,23 @@ def test_addresses(text: str, host: str, port: int) -> None:
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not an address|is neither an IP address nor"):
         Address.parse(text)
+
+
+class Named(Section):
+    """A model with names for a certificate."""
+
+    names: tuple[CertificateName, ...] = ()
+
+
+def test_names_for_the_certificate_are_hosts_and_addresses(tmp_path: Path) -> None:
+    path = tmp_path / "main.yaml"
+    path.write_text("names: [registry.example.com, 192.0.2.7, '2001:DB8::1']\n")
+    names = load(path, Named).names
+    assert names == ("registry.example.com", "192.0.2.7", "2001:db8::1")
+    path.write_text("names: [registry, 'https://registry', 7]\n")
+    with pytest.raises(Invalid) as caught:
+        load(path, Named)
+    assert "names[1]: 'https://registry' is neither an IP address nor a host name" in str(
+        caught.value
+    )
+    assert "names[2]" in str(caught.value)
