@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from regkit import durations
-from regkit.settings import Address, CertificateName, ListenAddress, LogSettings, Section
+from regkit.settings import (
+    Address,
+    CertificateName,
+    DatabaseUrl,
+    ListenAddress,
+    LogSettings,
+    Section,
+)
 
 CONFIGURATION = Path("conf/main.yaml")
 CERTIFICATE = Path("certs/server.crt")

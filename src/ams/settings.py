@@ -13,7 +13,14 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from regkit import settings
-from regkit.settings import Address, CertificateName, ListenAddress, LogSettings, Section
+from regkit.settings import (
+    Address,
+    CertificateName,
+    DatabaseUrl,
+    ListenAddress,
+    LogSettings,
+    Section,
+)
 
 DEFAULT_ADDRESS = Address(host="0.0.0.0", port=8444)  # noqa: S104 - documented default
 CONFIG_FILE = Path("conf/main.yaml")

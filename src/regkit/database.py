@@ -41,17 +41,10 @@ class Database:
         Raises Invalid for a URL that can't be used.
         """
         try:
-            parsed = make_url(url)
-        except exc.ArgumentError:
-            raise Invalid(
-                "database.url is not a URL: write it like sqlite:////path/to/file.db"
-            ) from None
-        if parsed.get_backend_name() != "sqlite" or not parsed.database:
-            raise Invalid(
-                f"database.url: the engine {parsed.get_backend_name()!r} is not supported: "
-                "use sqlite:////path/to/file.db"
-            )
-        self.path = Path(parsed.database)
+            parsed = parse_url(url)
+        except ValueError as error:
+            raise Invalid(f"database.url: {error}") from None
+        self.path = Path(parsed.database or "")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.engine = sa.create_engine(
             parsed.set(drivername="sqlite+pysqlite"),
@@ -134,6 +127,20 @@ class Database:
                 self._watch.close()
                 self._watch = None
         self.engine.dispose()
+
+
+def parse_url(text: str) -> sa.URL:
+    """Read a database's URL. Raises ValueError for one that can't be used; nothing is opened."""
+    try:
+        parsed = make_url(text)
+        engine = parsed.get_backend_name()
+    except exc.ArgumentError:
+        raise ValueError("this is not a URL: write it like sqlite:////path/to/file.db") from None
+    if engine != "sqlite" or not parsed.database:
+        raise ValueError(
+            f"the engine {engine[:40]!r} is not supported: use sqlite:////path/to/file.db"
+        )
+    return parsed
 
 
 def _newest_revision(scripts: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
@@ -20,13 +20,14 @@ from regkit.errors import Invalid
 
 __all__ = [
     "Address",
+    "CertificateName",
     "DatabaseUrl",
     "ListenAddress",
     "LogSettings",
     "Section",
     "describe",
     "load",
-    "parse",
+    "read",
 ]
 
 MAX_BYTES = 256 * 1024
@@ -122,18 +123,15 @@ def load(path: Path, model: type[Model]) -> Model:
     Raises Invalid with every fault, each with the key it stands at.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            return read(file, str(path), model)
     except FileNotFoundError:
         return model()
     except OSError as error:
         raise Invalid(f"{path} can't be read: {error.strerror}") from None
-    return parse(raw, str(path), model)
 
 
-def parse(raw: bytes, source: str, model: type[Model]) -> Model:
-    """Read the bytes of such a file, empty for the defaults; `source` begins every message.
-
-    Raises Invalid with every fault, each with the key it stands at.
-    """
-    content = documents.load(raw, source, MAX_BYTES)
+def read(file: BinaryIO, source: str, model: type[Model]) -> Model:
+    """Read an open file, empty for the defaults; `source` begins every message. Raises Invalid."""
+    content = documents.load(file.read(MAX_BYTES + 1), source, MAX_BYTES)
     return model() if content is None else documents.parse(content, source, model)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ams.packages.manifest import parse
-from ams.packages.yamlsafe import MAX_BYTES
 from regkit.errors import Invalid
+from regkit.yamlsafe import MAX_BYTES
 
 FULL = b"""\
 name: candy.crush_1-x

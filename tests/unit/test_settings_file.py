@@ -155,7 +155,7 @@ def test_names_for_the_certificate_are_hosts_and_addresses(tmp_path: Path) -> No
     path.write_text("names: [registry.example.com, 192.0.2.7, '2001:DB8::1']\n")
     names = load(path, Named).names
     assert names == ("registry.example.com", "192.0.2.7", "2001:db8::1")
-    path.write_text("names: [registry, 'https://registry', 7]\n")
+    path.write_text("names: [registry, 'https://registry', [7]]\n")
     with pytest.raises(Invalid) as caught:
         load(path, Named)
     assert "names[1]: 'https://registry' is neither an IP address nor a host name" in str(

@@ -21,8 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from ams.packages import yamlsafe
-from regkit import durations
+from regkit import durations, yamlsafe
 from regkit.errors import Invalid
 from regkit.oci.application import MAX_TAG, MAX_TAGS
 from regkit.oci.names import MAX_APPLICATION, valid_application

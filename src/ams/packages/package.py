@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import BinaryIO
 
 from ams.packages import manifest as manifests
-from ams.packages import yamlsafe
 from ams.packages.archive import Limits, members
 from ams.packages.manifest import FILE_NAME, Manifest
 from ams.packages.staging import Progress, Staging
+from regkit import yamlsafe
 from regkit.blobs import BlobStore
 from regkit.errors import Invalid
 from regkit.oci.application import PackageFile

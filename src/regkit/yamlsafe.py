@@ -3,7 +3,7 @@
 Refused: more than the allowed bytes, deep nesting, anchors and aliases (a few lines of them
 expand to gigabytes), tags, keys that occur twice, several documents. Every scalar is left as the
 text that was written, `null` aside: what `version: 1.10` or `permissions: 0644` means is up to
-the field, as with Go's decoder, and not to YAML's guesses.
+the field, as with Go's decoder, and not to YAML's guesses. What the fields are is not known here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class InvalidYaml(ValueError):  # noqa: N818 - the name states the fault
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, counting them, and refuses what a manifest has no use for."""
+    """Composes nodes, counting them, and refuses what plain data has no use for."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -52,13 +52,13 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
 
-def load(raw: bytes) -> Any:
-    """Read one YAML document into dicts, lists, str and None.
+def load(raw: bytes, limit: int = MAX_BYTES) -> Any:
+    """Read one YAML document of at most `limit` bytes into dicts, lists, str and None.
 
     Raises InvalidYaml.
     """
-    if len(raw) > MAX_BYTES:
-        raise InvalidYaml(f"too large: over {MAX_BYTES} bytes")
+    if len(raw) > limit:
+        raise InvalidYaml(f"too large: over {limit} bytes")
     try:
         loader = _Loader(raw.decode("utf-8-sig"))
         try:
@@ -77,7 +77,7 @@ def load(raw: bytes) -> Any:
 
 def _plain(node: Node) -> Any:
     if isinstance(node, ScalarNode):
-        return None if node.style is None and node.value in _NULLS else node.value
+        return None if node.style is None and node.value in _NULLS else _text(node)
     if isinstance(node, SequenceNode):
         return [_plain(item) for item in node.value]
     assert isinstance(node, MappingNode)  # noqa: S101 - YAML has no fourth kind
@@ -88,5 +88,14 @@ def _plain(node: Node) -> Any:
             raise InvalidYaml(f"line {line}: a key must be a plain text")
         if key.value in found:
             raise InvalidYaml(f"line {line}: the key {key.value[:80]!r} is there twice")
-        found[key.value] = _plain(value)
+        found[_text(key)] = _plain(value)
     return found
+
+
+def _text(node: ScalarNode) -> str:
+    try:
+        node.value.encode()
+    except UnicodeEncodeError:  # an escaped half of a surrogate pair
+        line = node.start_mark.line + 1
+        raise InvalidYaml(f"line {line}: a text that is not valid Unicode") from None
+    return node.value
