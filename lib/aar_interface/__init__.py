@@ -2,7 +2,8 @@
 
 Both services, both charms and any other charm that speaks the `aar` interface use this package,
 so that a certificate is parsed and a fingerprint computed in one place only. It does no I/O and
-knows nothing of HTTP, databases or hooks.
+knows nothing of HTTP or databases; of Juju only `aar_interface.relation` knows, which charms alone
+import. `interface/v1/README.md` specifies the interface for whoever writes another charm.
 """
 
 from aar_interface.certificates import Certificate, Fingerprint, InvalidCertificate

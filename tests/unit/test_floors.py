@@ -18,6 +18,9 @@ COMMAND_LINE = ("ams.amc", "ams.client", "regkit", "aar_interface")
 
 CLIENT = ("ams.client", "regkit", "aar_interface")
 SERVER_SIDE = ("regkit.database", "regkit.trust", "regkit.blobs", "regkit.rest", "regkit.serving")
+RELATION = "aar_interface.relation"
+"""The one module that stands on ops; nothing but a charm imports it."""
+
 DOORS = ("web", "cli", "serve", "server", "amc")
 """The parts of a service that parse and answer; rules and stores import none of them."""
 
@@ -100,15 +103,23 @@ def test_rules_and_stores_import_no_door(module: str) -> None:
     assert not wrong, f"{module} is no door, yet imports {wrong}"
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if m != RELATION])
+def test_only_charms_know_of_juju(module: str) -> None:
+    """The services run without ops, so nothing here reaches it, directly or by the relation."""
+    wrong = [name for name in MODULES[module] if within(name, ("ops", RELATION))]
+    assert not wrong, f"{module} is for machines without Juju, yet imports {wrong}"
+
+
 @pytest.mark.parametrize("module", [m for m in MODULES if within(m, ("aar_interface",))])
 def test_the_interface_does_no_io(module: str) -> None:
-    """Both charms ship it, so it brings nothing but cryptography."""
+    """Both charms ship it, so it brings nothing but cryptography; ops is the charms' own."""
+    allowed = {"cryptography", "ops"} if module == RELATION else {"cryptography"}
     foreign = {
         name.split(".")[0]
         for name in MODULES[module]
         if name.split(".")[0] not in {*sys.stdlib_module_names, "aar_interface"}
     }
-    assert foreign <= {"cryptography"}
+    assert foreign <= allowed
     assert not {"socket", "subprocess", "os", "pathlib", "sqlite3"} & MODULES[module]
 
 

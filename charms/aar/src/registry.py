@@ -1,0 +1,141 @@
+"""The registry on this machine, as verbs: install, configure, trust, and what its commands tell.
+
+It knows the service's paths and command lines, and nothing of Juju.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aar_interface import Certificate, InvalidCertificate
+from machine_service import MachineService, MachineServiceError, Program
+from options import Options
+
+PROGRAM = Program(
+    name="aar",
+    commands=("aar",),
+    home=Path("/var/snap/aar/common"),
+    home_variable="AAR_HOME",
+    description="Application registry",
+    serve=("aar", "serve"),
+)
+"""The state root is the path that the documentation names, also on a unit without snaps."""
+
+CERTIFICATE = Path("certs/server.crt")
+KEY = Path("certs/server.key")
+OWNER = "juju"
+"""Whose rows of the trust store are the relations'."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A certificate that the registry doesn't trust, though a relation asks for it."""
+
+    fingerprint: str
+    message: str
+
+
+class Registry:
+    """The registry of this machine."""
+
+    def __init__(self, service: MachineService) -> None:
+        self._service = service
+
+    def install(self, wheels: Path) -> None:
+        """Bring the bundled release onto the machine."""
+        self._service.install(wheels)
+
+    def run_as(self, options: Options, *, ipv6: bool) -> None:
+        """Run with these options; restart only if that changes anything.
+
+        Raises InvalidConfiguration, which leaves a running registry as it is, and NotRunning.
+        """
+        root = options.root_directory
+        self._service.configure(
+            options.configuration(ipv6=ipv6),
+            writable=[root] if root else [],
+            low_port=options.privileged,
+        )
+        self._service.ensure_running()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the registry answers."""
+        return self._service.is_running
+
+    def version(self) -> str:
+        """Return the release's version."""
+        return self._service.version()
+
+    def certificate(self) -> Certificate:
+        """Return the certificate that the registry is known by, made at its first start."""
+        path = self._service.root / PROGRAM.home.relative_to("/") / CERTIFICATE
+        try:
+            return Certificate.parse(path.read_bytes())
+        except (OSError, InvalidCertificate) as error:
+            raise MachineServiceError(f"{path} can't be used: {error}") from error
+
+    def rotate_certificate(self) -> Certificate:
+        """Have the registry make a new key and certificate; the old pair is deleted."""
+        self._service.stop()
+        home = self._service.root / PROGRAM.home.relative_to("/")
+        # The certificate first: the registry makes a new one for a key that is left alone, and
+        # refuses a certificate without its key.
+        (home / CERTIFICATE).unlink(missing_ok=True)
+        (home / KEY).unlink(missing_ok=True)
+        self._service.ensure_running()
+        return self.certificate()
+
+    def trust_exactly(self, wanted: Iterable[Mapping[str, Any]]) -> tuple[Refusal, ...]:
+        """Make the relations' rows of the trust store exactly these; return what was refused.
+
+        Each has `certificate`, `role`, `origin` and `architectures`. Rows that an operator added
+        stay, and what was revoked stays revoked.
+        """
+        answer = self._json(
+            "trust", "apply", "--owner", OWNER, "-", input=json.dumps({"trusted": [*wanted]})
+        )
+        return tuple(Refusal(row["fingerprint"], row["message"]) for row in answer["refused"])
+
+    def trusted(self, *, revoked: bool = False) -> list[dict[str, Any]]:
+        """Return the trusted certificates, or the revoked ones."""
+        return self._json("trust", "list", *(["--revoked"] if revoked else []))
+
+    def trust(self, certificate: str, *, publisher: bool, architectures: Iterable[str]) -> str:
+        """Trust a certificate by hand; return what the registry says to it."""
+        flags = ["--publisher"] if publisher else []
+        for architecture in architectures:
+            flags += ["--architecture", architecture]
+        return self._service.run("aar", "trust", "add", "--quiet", *flags, input=certificate)
+
+    def distrust(self, fingerprint: str) -> str:
+        """Remove a certificate from the trust store."""
+        return self._service.run("aar", "trust", "remove", "--", fingerprint)
+
+    def revoke(self, fingerprint: str) -> str:
+        """Revoke a certificate and its key for ever."""
+        return self._service.run("aar", "trust", "revoke", "--yes", "--", fingerprint)
+
+    def applications(self) -> list[dict[str, Any]]:
+        """Return the applications' versions."""
+        return self._json("application", "list")
+
+    def delete(self, name: str, version: int | None, architecture: str | None) -> str:
+        """Delete an application, one version of it, or one architecture of that."""
+        which = [str(part) for part in (version, architecture) if part is not None]
+        return self._service.run("aar", "application", "delete", "--yes", "--", name, *which)
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._service.stop()
+
+    def remove(self) -> None:
+        """Take the registry off the machine; its data stay."""
+        self._service.remove(keep_data=True)
+
+    def _json(self, *arguments: str, input: str | None = None) -> Any:
+        return json.loads(self._service.run("aar", *arguments, "--format", "json", input=input))

@@ -1,0 +1,124 @@
+"""A registry in memory with the verbs of the real one; it refuses what the real one refuses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aar_interface import Certificate
+from machine_service import InvalidConfiguration, MachineServiceError, NotRunning
+from options import Options
+from registry import Refusal, Registry
+
+
+class FakeRegistry:
+    """What a unit's machine holds. It outlives the charm object, as a machine does."""
+
+    def __init__(self, certificate: Certificate, renewed: Certificate) -> None:
+        self._certificates = [certificate, renewed]
+        self.installed_from: Path | None = None
+        self.options: Options | None = None
+        self.restarts = 0
+        self.running = False
+        self.removed = False
+        self.rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+        """Fingerprint: role, origin (`manual` or `juju:…`), architectures."""
+        self.revoked: set[str] = set()
+        self.refuses_configuration = ""
+        self.refuses_to_start = ""
+
+    def install(self, wheels: Path) -> None:
+        self.installed_from = wheels
+
+    def run_as(self, options: Options, *, ipv6: bool) -> None:
+        assert self.installed_from, "run before it was installed"
+        assert not ipv6
+        if self.refuses_configuration:
+            raise InvalidConfiguration(self.refuses_configuration)
+        changed, self.options = options != self.options, options
+        if self.refuses_to_start:
+            self.running = False
+            raise NotRunning(self.refuses_to_start)
+        self.restarts += changed or not self.running
+        self.running = True
+
+    @property
+    def is_running(self) -> bool:
+        return self.running
+
+    def version(self) -> str:
+        assert self.installed_from
+        return "1.2.3"
+
+    def certificate(self) -> Certificate:
+        assert self.restarts, "there is none before the first start"
+        return self._certificates[0]
+
+    def rotate_certificate(self) -> Certificate:
+        del self._certificates[0]
+        self.restarts += 1
+        return self._certificates[0]
+
+    def trust_exactly(self, wanted: Iterable[Mapping[str, Any]]) -> tuple[Refusal, ...]:
+        assert self.installed_from
+        kept = {fp: row for fp, row in self.rows.items() if row[1] == "manual"}
+        refused = []
+        for row in wanted:
+            assert row.keys() == {"certificate", "role", "origin", "architectures"}
+            fingerprint = str(Certificate.parse(row["certificate"]).fingerprint)
+            if fingerprint in self.revoked:
+                refused.append(Refusal(fingerprint, "this certificate was revoked"))
+            else:
+                origin = f"juju:{row['origin']}"
+                kept.setdefault(fingerprint, (row["role"], origin, tuple(row["architectures"])))
+        self.rows = kept
+        return tuple(refused)
+
+    def trusted(self, *, revoked: bool = False) -> list[dict[str, Any]]:
+        return [{"Fingerprint": fp} for fp in sorted(self.revoked if revoked else self.rows)]
+
+    def trust(self, certificate: str, *, publisher: bool, architectures: Iterable[str]) -> str:
+        fingerprint = str(Certificate.parse(certificate).fingerprint)
+        if fingerprint in self.rows:
+            raise MachineServiceError("certificate already exists")
+        role = "publisher" if publisher else "client"
+        self.rows[fingerprint] = (role, "manual", tuple(architectures))
+        return f"Certificate {fingerprint} is now trusted as {role}\n"
+
+    def distrust(self, fingerprint: str) -> str:
+        if fingerprint not in self.rows:
+            raise MachineServiceError("no certificate has a fingerprint that begins with it")
+        del self.rows[fingerprint]
+        return "removed\n"
+
+    def revoke(self, fingerprint: str) -> str:
+        del self.rows[fingerprint]
+        self.revoked.add(fingerprint)
+        return "revoked\n"
+
+    def applications(self) -> list[dict[str, Any]]:
+        return [{"name": "game", "version": 0}]
+
+    def delete(self, name: str, version: int | None, architecture: str | None) -> str:
+        return f"Removed {name} {version} {architecture}\n"
+
+    def stop(self) -> None:
+        self.running = False
+
+    def remove(self) -> None:
+        assert not self.running
+        self.removed = True
+
+
+def signatures(kind: type) -> dict[str, str]:
+    """Public verbs and predicates with their parameters."""
+    return {
+        name: str(inspect.signature(member)) if callable(member) else "property"
+        for name, member in vars(kind).items()
+        if not name.startswith("_")
+    }
+
+
+assert signatures(FakeRegistry) == signatures(Registry), "the fake is out of date"
