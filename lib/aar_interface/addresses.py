@@ -34,7 +34,11 @@ class Address:
         bracketed = host.startswith("[") and host.endswith("]")
         address = _ip(host[1:-1] if bracketed else host)
         fitting = address is not None and (":" in address) == bracketed
-        if not fitting and (bracketed or address or not _HOST_NAME.fullmatch(host)):
+        # What ends in a number is an IP address, or some resolvers make a surprising one of it
+        # (inet_aton(3): 127.1).
+        numeric = host.rpartition(".")[2].isdigit()
+        name = not (bracketed or address or numeric) and _HOST_NAME.fullmatch(host)
+        if not (fitting or name):
             raise ValueError(f"{text[:80]!r} is neither a host name nor an IP address")
         return cls(address or host, int(digits) if digits else None)
 
@@ -46,6 +50,8 @@ class Address:
 
 def _ip(text: str) -> str | None:
     try:
-        return str(ipaddress.ip_address(text))
+        address = str(ipaddress.ip_address(text))
     except ValueError:
         return None
+    # A zone names an interface of the machine that wrote it: no other can use it.
+    return None if "%" in address else address

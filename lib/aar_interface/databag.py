@@ -10,7 +10,6 @@ knows of Juju, and nothing decides about trust: `aar_interface.relation` does bo
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ REQUIRER_FIELDS = ("architecture", "certificate", "mode")
 
 _ARCHITECTURE = re.compile(r"[a-z0-9]{1,32}")
 _PORT = re.compile(r"[0-9]{1,5}")
-_URL = re.compile(r"https://([^/?#@,\\\s]+)/?", re.IGNORECASE)
+_URL = re.compile(r"https://([^/\s]+)/?", re.IGNORECASE)
 
 
 class InvalidDatabag(ValueError):  # noqa: N818 - the name states the fault
@@ -206,7 +205,7 @@ def _host(field: str, text: str) -> str:
         address = Address.parse(text)
     except ValueError:
         address = None
-    if address is None or address.port is not None or not _usable(address.host):
+    if address is None or address.port is not None:
         raise InvalidDatabag(f"{field}: {_shown(text)} is not an IP address or a host name")
     return address.host.lower()
 
@@ -214,7 +213,7 @@ def _host(field: str, text: str) -> str:
 def _url(field: str, text: str) -> str:
     """Check a URL and give its canonical form, `https://host:port`.
 
-    Nothing else may stand in it: a comma would make two of it in `registry.url`.
+    Nothing but a host and a port may stand in it: a comma would make two of it in `registry.url`.
     """
     parts = _URL.fullmatch(text)
     try:
@@ -222,30 +221,11 @@ def _url(field: str, text: str) -> str:
     except ValueError:
         address = None
     bare = address is not None and ":" in address.host and text[len("https://")] != "["
-    if address is None or bare or not _usable(address.host):
+    if address is None or bare:
         raise InvalidDatabag(
             f"{field}: {_shown(text)} is not a registry's URL, such as https://192.168.178.45:3000"
         )
     return Address(address.host.lower(), address.port).url(HTTPS_PORT)
-
-
-def _usable(host: str) -> bool:
-    """Whether another machine can use the host at all.
-
-    It can't use the zone of an IPv6 address, which names an interface of the writer. What ends in
-    a number is an IP address, or some resolvers would make a surprising one of it (inet_aton).
-    """
-    if host.rpartition(".")[2].isdigit() and ":" not in host:
-        return _is_ipv4(host)
-    return "%" not in host
-
-
-def _is_ipv4(host: str) -> bool:
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _shown(text: str) -> str:

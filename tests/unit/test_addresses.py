@@ -35,6 +35,11 @@ def test_an_address_is_read(text: str, host: str, port: int | None) -> None:
         "registry/path",
         "user@registry",
         "two words",
+        "192.0.2.256",
+        "2130706433",
+        "127.1:3000",
+        "fe80::1%eth0",
+        "[fe80::1%eth0]:3000",
         "-registry",
         "[192.0.2.7]:3000",
         "2001:db8::1:99999:",
@@ -43,7 +48,7 @@ def test_an_address_is_read(text: str, host: str, port: int | None) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="port|neither"):
+    with pytest.raises(ValueError, match=r"port|neither"):
         Address.parse(text)
 
 

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aar_interface import Certificate, Role
@@ -370,6 +370,9 @@ class TestHostile:
             ProviderData.read({field: "h" * (MAX_TEXT + 1)})
 
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""In a fresh checkout the first draw makes Hypothesis' tables of Unicode, which takes a second."""
+
 NASTY = st.one_of(
     st.text(max_size=80),
     st.text(alphabet='"\\nu0{}[]:/@%,.-#? \t\n', max_size=30),
@@ -384,6 +387,7 @@ BAGS = st.dictionaries(FIELDS, NASTY, max_size=9)
 
 class TestFuzz:
     @pytest.mark.parametrize("kind", [ProviderData, RequirerData])
+    @PATIENT
     @given(bag=BAGS)
     def test_reading_gives_data_or_says_which_field(self, kind: Any, bag: dict[str, str]) -> None:
         fields = PROVIDER_FIELDS if kind is ProviderData else REQUIRER_FIELDS
@@ -395,6 +399,7 @@ class TestFuzz:
             return
         assert kind.read(data.write()) == data
 
+    @PATIENT
     @given(
         host=st.one_of(
             st.ip_addresses().map(str),
@@ -412,6 +417,7 @@ class TestFuzz:
         assert ProviderData.read(quoted) == data
         assert ProviderData(OURS, data.ip, data.port).endpoint == data.url
 
+    @PATIENT
     @given(
         architecture=st.from_regex(r"\A[a-z0-9]{0,32}\Z"),
         mode=st.sampled_from(Role),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aar_interface import Role
@@ -221,6 +221,7 @@ MEMBERS = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(MEMBERS)
 def test_no_trust_but_what_an_endpoint_stands_for(members: list[Member]) -> None:
     """Whatever the remote sides say: a role is that of our endpoint, or nothing is granted."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aar_interface import Role
@@ -102,6 +102,7 @@ def test_reading_says_something_of_every_field() -> None:
     assert named == {*PROVIDER_FIELDS, *REQUIRER_FIELDS}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     host=st.one_of(
         st.ip_addresses().map(str), st.from_regex(r"\A[A-Za-z]{1,63}(\.[a-z]{1,9})?\Z")
