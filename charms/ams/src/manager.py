@@ -22,6 +22,7 @@ PROGRAM = Program(
     home_variable="AMS_HOME",
     description="Application management service",
     serve=("ams", "serve"),
+    shared=("server",),
 )
 """The state root is the path that the documentation names, also on a unit without snaps."""
 

@@ -1,0 +1,14 @@
+output "app_name" {
+  description = "Name of the deployed application."
+  value       = juju_application.aar.name
+}
+
+output "provides" {
+  description = "Endpoints that sites are related to, by role."
+  value       = local.provides
+}
+
+output "offer_urls" {
+  description = "URLs of the offers by role; empty without `offers`."
+  value       = { for role, offer in juju_offer.registry : role => offer.url }
+}
