@@ -15,8 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aar import feed, manifests, schema
+from aar import audit, feed, manifests, quarantine, schema
+from aar.audit import Record
 from aar.errors import Denied, Immutable
+from aar.quarantine import Held
 from regkit.database import Database
 from regkit.errors import Invalid, NotFound
 from regkit.oci.application import ApplicationImage, Key, build_index, parse_version_tag
@@ -150,6 +152,48 @@ class Applications:
             remove_versions(connection, versions, actor, now or datetime.now(timezone.utc))
         return versions
 
+    def quarantine(
+        self, prefix: str, now: datetime | None = None, *, dry_run: bool = False
+    ) -> tuple[str, list[Version]]:
+        """Withdraw every version of one publisher, and let nobody publish the same keys again.
+
+        The publisher is given by the beginning of its fingerprint, which is returned whole, with
+        what is withdrawn. Clients are told by the feed and remove what they have. What the
+        publisher had removed itself is closed too. `dry_run` changes nothing. Raises NotFound,
+        Invalid.
+        """
+        now = now or datetime.now(timezone.utc)
+        with self._database.read() if dry_run else self._database.write() as connection:
+            publisher = quarantine.publisher(connection, prefix)
+            recorded = _recorded_by(connection, publisher)
+            versions = [item.version for item in recorded if item.removed_at is None]
+            if not dry_run:
+                keys = [Held(r.version.key, r.version.digest, publisher, now) for r in recorded]
+                known = {item.key for item in quarantine.held(connection)}
+                fresh = [item for item in keys if item.key not in known]
+                quarantine.hold(connection, fresh)
+                audit.append(connection, [_held("quarantined", item) for item in fresh], now)
+                remove_versions(connection, versions, None, now)
+        return publisher, versions
+
+    def release(self, prefix: str, now: datetime | None = None) -> tuple[str, list[Held]]:
+        """Let the versions of a publisher that are in quarantine be published again.
+
+        None comes back by that alone: whoever may push them does. Returns the publisher's whole
+        fingerprint, and what was released. Raises NotFound, Invalid.
+        """
+        with self._database.write() as connection:
+            publisher = quarantine.publisher(connection, prefix)
+            released = quarantine.held(connection, publisher)
+            quarantine.release(connection, publisher)
+            audit.append(connection, [_held("released", item) for item in released], now)
+        return publisher, released
+
+    def in_quarantine(self) -> list[Held]:
+        """Return what is in quarantine, by key."""
+        with self._database.read() as connection:
+            return quarantine.held(connection)
+
 
 def publish(
     connection: sa.Connection,
@@ -169,6 +213,7 @@ def publish(
     recorded = _recorded(connection, key)
     if not needs_publishing(recorded, key, digest):
         return False
+    quarantine.check(connection, key)
     version = Version(key, digest, image.size, image.tags, _name_of(actor), now)
     table = schema.application_version
     values = {
@@ -189,6 +234,7 @@ def publish(
         connection.execute(table.update().where(_is(key)).values(**values))
     manifests.set_tag(connection, repository, key.tag, digest)
     _rebuild_index(connection, key.name, key.number, now)
+    audit.append(connection, [_record("published", version, actor)], now)
     feed.append(connection, [_change("published", version, actor, now)])
     return True
 
@@ -207,6 +253,7 @@ def remove_versions(
         manifests.remove(connection, repository, version.digest, schema.to_text(now))
     for name, number in sorted({(version.key.name, version.key.number) for version in versions}):
         _rebuild_index(connection, name, number, now)
+    audit.append(connection, [_record("removed", version, actor) for version in versions], now)
     feed.append(connection, [_change("removed", version, actor, now) for version in versions])
 
 
@@ -282,6 +329,19 @@ def _recorded(connection: sa.Connection, key: Key) -> Recorded | None:
     return Recorded(_version(row._mapping), removed)
 
 
+def _recorded_by(connection: sa.Connection, publisher: str) -> list[Recorded]:
+    """Return everything that a publisher published, the removed too, by key."""
+    table = schema.application_version
+    query = table.select().where(table.c.published_by == publisher)
+    order = (table.c.name, table.c.number, table.c.architecture)
+    return [
+        Recorded(
+            _version(row._mapping), schema.to_moment(row.removed_at) if row.removed_at else None
+        )
+        for row in connection.execute(query.order_by(*order)).all()
+    ]
+
+
 def _is(key: Key) -> sa.ColumnElement[bool]:
     table = schema.application_version
     return sa.and_(
@@ -311,6 +371,18 @@ def _grouped(versions: Iterable[Version]) -> list[Application]:
 
 def _name_of(actor: Entry | None) -> str:
     return str(actor.fingerprint) if actor else ""
+
+
+def _record(kind: feed.Kind, version: Version, actor: Entry | None) -> Record:
+    detail = {"digest": str(version.digest), "size": version.size}
+    if kind == "removed":
+        detail["published-by"] = version.published_by
+    return Record(f"version-{kind}", str(version.key), audit.by_caller(actor), detail)
+
+
+def _held(what: str, held: Held) -> Record:
+    detail = {"digest": str(held.digest), "published-by": held.published_by}
+    return Record(f"version-{what}", str(held.key), detail=detail)
 
 
 def _change(

@@ -117,11 +117,11 @@ def put(
     manifest: Manifest,
     *,
     now: str,
-) -> None:
-    """Keep a manifest; one that is there already stays as it is."""
+) -> bool:
+    """Keep a manifest; one that is there already stays as it is. Returns whether it is new."""
     table = schema.manifest
     if get(connection, repository, digest) is not None:
-        return
+        return False
     connection.execute(
         table.insert().values(
             repository=repository,
@@ -144,6 +144,7 @@ def put(
                 for wanted_digest in digests
             ],
         )
+    return True
 
 
 def get(connection: sa.Connection, repository: str, digest: Digest) -> StoredManifest | None:
@@ -187,8 +188,10 @@ def tagged(connection: sa.Connection, repository: str, name: str) -> Digest | No
     return None if digest is None else Digest.parse(digest)
 
 
-def set_tag(connection: sa.Connection, repository: str, name: str, digest: Digest) -> None:
-    """Let a tag stand for a manifest that the repository has."""
+def set_tag(connection: sa.Connection, repository: str, name: str, digest: Digest) -> bool:
+    """Let a tag stand for a manifest that the repository has. Returns whether that is new."""
+    if tagged(connection, repository, name) == digest:
+        return False
     table = schema.tag
     found = connection.execute(
         table.update()
@@ -199,6 +202,7 @@ def set_tag(connection: sa.Connection, repository: str, name: str, digest: Diges
         connection.execute(
             table.insert().values(repository=repository, name=name, digest=str(digest))
         )
+    return True
 
 
 def remove_tag(connection: sa.Connection, repository: str, name: str) -> bool:

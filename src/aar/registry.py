@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aar import schema
+from aar import audit, schema
 from aar.applications import Applications
+from aar.audit import Audit
 from aar.feed import Feed
 from aar.janitor import Janitor
 from aar.repositories import Repositories
@@ -24,8 +25,8 @@ class Registry:
     Several processes may hold the same one. `blocking` runs what blocks for long (fsync), under
     gevent in its thread pool.
 
-    Attributes: home, settings, database, blobs, trust, feed, uploads, repositories, applications,
-    janitor.
+    Attributes: home, settings, database, blobs, audit, trust, feed, uploads, repositories,
+    applications, janitor.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Registry:
         except BaseException:
             self.database.close()
             raise
-        self.trust = TrustStore(self.database, schema.trust)
+        self.audit = Audit(self.database)
+        self.trust = TrustStore(self.database, schema.trust, audit.trust_changed)
         self.feed = Feed(self.database)
         self.uploads = Uploads(self.database, self.blobs)
         self.repositories = Repositories(self.database, self.blobs)

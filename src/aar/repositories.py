@@ -12,7 +12,8 @@ from datetime import datetime, timedelta, timezone
 
 import sqlalchemy as sa
 
-from aar import applications, manifests, schema
+from aar import applications, audit, manifests, quarantine, schema
+from aar.audit import Record
 from aar.errors import (
     BlobUnknown,
     Denied,
@@ -181,6 +182,7 @@ class Repositories:
                 .where(schema.blob.c.digest == str(digest))
                 .values(touched=schema.now_text())
             )
+            audit.append(connection, [_record("blob-deleted", repository, digest, actor)])
 
     def manifest(self, repository: str, reference: str) -> StoredManifest:
         """Return the manifest that a tag or digest names. Raises ManifestUnknown, NameUnknown."""
@@ -215,20 +217,24 @@ class Repositories:
         image = self._image(repository, tag, parsed)
         with self._database.write() as connection:
             manifests.check_references(connection, repository, parsed)
-            manifests.put(connection, repository, digest, content, parsed, now=schema.to_text(now))
-            if image is not None:
-                applications.check_may_write(actor, [image.key.architecture])
-                if tag is not None:
-                    applications.publish(connection, image, digest, actor, now)
+            at = schema.to_text(now)
+            new = manifests.put(connection, repository, digest, content, parsed, now=at)
+            if image is not None and tag is not None:
+                applications.publish(connection, image, digest, actor, now)
             else:
-                applications.check_may_write(actor)
+                applications.check_may_write(actor, [image.key.architecture] if image else ())
+                if image is not None:
+                    quarantine.check(connection, image.key)
                 if tag is not None:
                     if applications.is_reserved(connection, repository, tag):
                         raise Denied(
                             f"the registry itself keeps the tag {tag!r} of this application: "
                             "push application versions as <number>-<architecture>"
                         )
-                    manifests.set_tag(connection, repository, tag, digest)
+                    new |= manifests.set_tag(connection, repository, tag, digest)
+                if new:
+                    pushed = _record("manifest-pushed", repository, digest, actor, tag)
+                    audit.append(connection, [pushed], now)
         return Pushed(digest, parsed.subject.digest if parsed.subject else None)
 
     def delete_manifest(
@@ -266,8 +272,11 @@ class Repositories:
                     )
             if by_digest:
                 manifests.remove(connection, repository, digest, schema.to_text(now))
+                done = _record("manifest-deleted", repository, digest, actor)
             else:
                 manifests.remove_tag(connection, repository, reference)
+                done = _record("tag-deleted", repository, digest, actor, reference)
+            audit.append(connection, [done], now)
 
     def referrers(
         self,
@@ -352,6 +361,13 @@ class Repositories:
                 f"the tag {image.key.tag!r}, not {tag!r}"
             )
         return image
+
+
+def _record(
+    action: str, repository: str, digest: Digest, actor: Entry | None, tag: str | None = None
+) -> Record:
+    detail = {"digest": str(digest)} | ({"tag": tag} if tag else {})
+    return Record(action, repository, audit.by_caller(actor), detail)
 
 
 def _target(reference: str, content: bytes) -> tuple[Digest, str | None]:

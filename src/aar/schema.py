@@ -129,6 +129,32 @@ change = sa.Table(
     sa.Column("by", sa.String(64), nullable=False),
 )
 
+# What was withdrawn with its publisher: the same content isn't taken again until it is released.
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("number", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("architecture", sa.String(32), primary_key=True),
+    sa.Column("digest", _DIGEST, nullable=False),
+    sa.Column("published_by", sa.String(64), nullable=False),
+    sa.Column("at", _TIME, nullable=False),
+)
+
+# Rows are only ever added: the migration's triggers refuse everything else.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", _BIG, primary_key=True),
+    sa.Column("at", _TIME, nullable=False, index=True),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("by", sa.String(64), nullable=False, index=True),
+    sa.Column("subject", sa.String(1024), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("count", _BIG, nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+)
+
 
 def to_text(moment: datetime) -> str:
     """Return a time (aware) as the tables keep it."""

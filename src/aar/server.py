@@ -6,6 +6,7 @@ connections are `regkit.serving`'s. Imported by `aar.serve`, after gevent's patc
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import gevent
 
+from aar.refusals import Refusals
 from aar.registry import Registry
 from aar.settings import CERTIFICATE, CONFIGURATION, Settings
 from regkit import identity, logs, serving
@@ -24,6 +26,9 @@ from regkit.serving.server import serve
 from regkit.settings import load
 
 log = logs.get("aar.serve")
+
+FLUSH_SECONDS = 1.0
+"""How long a refusal waits until it is written to the audit log."""
 
 KEY = Path("certs/server.key")
 COMMON_NAME = "aar"
@@ -88,8 +93,21 @@ def _make_app(home: Path, settings: Settings) -> Callable[..., object]:
     from aar.web import create_app  # noqa: PLC0415 - reads where the metrics go
 
     registry = _open(home, settings)
+    refusals = Refusals(registry.audit.write)
     gevent.spawn(_keep_clean, registry)
-    return create_app(registry, serving.stopping)
+    gevent.spawn(_write_down, refusals)
+    atexit.register(refusals.flush, final=True)
+    return create_app(registry, refusals, serving.stopping)
+
+
+def _write_down(refusals: Refusals) -> None:
+    """Write refusals to the audit log for as long as the worker lives; the last ones at its end.
+
+    Not where they happen: a stranger must not make a request that costs a transaction.
+    """
+    while True:
+        gevent.sleep(FLUSH_SECONDS)
+        refusals.flush()
 
 
 def _keep_clean(registry: Registry) -> None:

@@ -41,9 +41,11 @@ class Http(Section):
     """`http`: where and how to listen."""
 
     addr: ListenAddress = DEFAULT_ADDRESS
+    """Address and port to listen on, such as `192.168.178.45:3000`; port 0 is any free one."""
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Processes; None lets the server choose by the machine."""
+    """Processes that serve; not given: as many as suit the machine."""
     minimum_tls: Literal["1.2", "1.3"] = "1.3"
+    """The oldest version of TLS that clients may use."""
     names: tuple[CertificateName, ...] = ()
     """Names and addresses, beside this machine's own, for the certificate that is made."""
 
@@ -52,14 +54,14 @@ class DatabaseSettings(Section):
     """`database`: where metadata is kept."""
 
     url: DatabaseUrl | None = None
-    """None is SQLite in the state root."""
+    """Where, such as `sqlite:////srv/aar.db`; not given: SQLite in `data` of the state root."""
 
 
 class FileStorage(Section):
     """`storage.fs`: blobs as files."""
 
     root_directory: Path | None = None
-    """None is the state root's `data`."""
+    """An absolute path; not given: `data` of the state root."""
 
     @model_validator(mode="after")
     def _absolute(self) -> FileStorage:
@@ -73,6 +75,7 @@ class Storage(Section):
 
     fs: FileStorage = FileStorage()
     s3: dict[str, Any] | None = None
+    """Not supported in this version: giving it is an error."""
 
     @model_validator(mode="after")
     def _supported(self) -> Storage:
@@ -85,7 +88,7 @@ class JanitorSettings(Section):
     """`janitor`: when left-overs go."""
 
     interval: Duration = timedelta(hours=1)
-    """How often to look."""
+    """How often to look for what is left over; this and the next two at least 1m."""
     uploads_after: Duration = timedelta(hours=24)
     """How long an upload may rest before it is given up."""
     blobs_after: Duration = timedelta(hours=24)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -36,7 +37,8 @@ def serve(log_format: logs.Format) -> None:
     """Run the service in the foreground until SIGTERM or Ctrl-C.
 
     Its state is under $AMS_HOME, or else under the place that the documentation names; its
-    settings are conf/main.yaml there. SIGHUP reads settings and certificates anew.
+    settings are conf/main.yaml there. SIGHUP reads settings and certificates anew. It must be run
+    by the user who owns that state; root is told how.
 
     \b
     Example:
@@ -48,11 +50,24 @@ def serve(log_format: logs.Format) -> None:
 
     patch()
     from ams import serve as server  # noqa: PLC0415
+    from regkit import ownership  # noqa: PLC0415
     from regkit.paths import state_root  # noqa: PLC0415
 
-    server.run(state_root("ams"), log_format=log_format)
+    home = state_root("ams")
+    ownership.require_owner(
+        home, "management service", f"AMS_HOME={shlex.quote(str(home))} ams serve"
+    )
+    server.run(home, log_format=log_format)
 
 
+def _check_config(file: IO[bytes], source: str) -> None:
+    from ams.settings import Settings  # noqa: PLC0415 - pydantic costs every command 100 ms
+    from regkit.settings import read  # noqa: PLC0415
+
+    read(file, source, Settings)
+
+
+cli.add_command(shared.check_config_command("ams", _check_config))
 cli.add_command(shared.completion_command("ams"))
 
 

@@ -97,6 +97,7 @@ class Operation:
             "metadata": dict(self.metadata),
             "may_cancel": self.may_cancel,
             "err": self.error,
+            "server_address": "",
         }
 
 

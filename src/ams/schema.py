@@ -60,7 +60,16 @@ option = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""Options that differ from their default, in their canonical text."""
+"""Options set by hand that differ from their default, in their canonical text."""
+
+managed_option = sa.Table(
+    "managed_option",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("owner", sa.String(32), nullable=False),
+)
+"""Options that an owner such as Juju has taken charge of; they win over what is set by hand."""
 
 application = sa.Table(
     "application",
@@ -72,6 +81,8 @@ application = sa.Table(
     sa.Column("next_number", sa.Integer, nullable=False),
     sa.Column("created", Moment, nullable=False),
     sa.Column("updated", Moment, nullable=False),
+    # What was set over the newest manifest without a new version (`ams.catalogue.fields`).
+    sa.Column("fields", sa.JSON, nullable=False, server_default="{}"),
 )
 
 version = sa.Table(

@@ -17,6 +17,7 @@ from aar_interface import Fingerprint
 from ams import schema
 from ams import settings as config
 from ams.catalogue import Catalogue
+from ams.events import Events
 from ams.operations import Operations, Spawn, in_thread
 from ams.options import Options
 from ams.packages.staging import PREFIX
@@ -48,7 +49,8 @@ STOP_WITHIN = 5.0
 class Service:
     """Opens the state root `home`, makes what is missing, and migrates the database.
 
-    Attributes: home, settings, database, blobs, trust, options, catalogue, operations, sync.
+    Attributes: home, settings, database, blobs, trust, options, catalogue, operations, sync,
+    events.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Service:
             self.database, self.blobs, self.settings.architecture, self.options
         )
         self.operations = Operations(self.database, spawn)
+        self.events = Events()
         self.sync = Engine(
             self.database,
             self.blobs,
@@ -101,6 +104,10 @@ class Service:
         )
         self.catalogue.listen(self.sync.wake)
         self.options.listen(self.sync.wake)
+        self.operations.listen(self.events.operation)
+        self.catalogue.listen(self.events.change)
+        self.options.listen(self.events.option)
+        self.sync.listen(self.events.synced)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 

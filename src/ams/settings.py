@@ -51,20 +51,23 @@ class HttpSettings(Section):
     """`http`: where the API listens for remote clients."""
 
     addr: ListenAddress = DEFAULT_ADDRESS
+    """Address and port to listen on, such as `192.168.178.46:8444`; port 0 is any free one."""
     names: tuple[CertificateName, ...] = ()
     """Names and addresses, beside this machine's own, for the certificate that is made."""
 
 
 class DatabaseSettings(Section):
-    """`database.url`; None: `data/ams.db` under the state root."""
+    """`database`: where metadata is kept."""
 
     url: DatabaseUrl | None = None
+    """Where, such as `sqlite:////srv/ams.db`; not given: SQLite in `data` of the state root."""
 
 
 class FileStorageSettings(Section):
-    """`storage.fs.root-directory`; None: `data` under the state root."""
+    """`storage.fs`: files as files."""
 
     root_directory: Path | None = None
+    """A path, absolute or below the state root; not given: its `data`."""
 
 
 class StorageSettings(Section):
@@ -83,6 +86,7 @@ class Settings(Section):
     architecture: Annotated[str, AfterValidator(_architecture)] = Field(
         default_factory=machine_architecture
     )
+    """That of the applications here, in Debian's names; not given: this machine's."""
 
     def database_url(self, home: Path) -> str:
         """Return the database's URL, given the state root."""

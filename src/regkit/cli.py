@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class
@@ -93,10 +93,11 @@ def print_document(document: Any, output_format: str) -> None:
         click.echo(text, nl=False)
 
 
-def confirm(*, default: bool = True) -> None:
+def confirm(*, default: bool = True, option: str = "--yes") -> None:
     """Ask whether to continue; anything but yes ends the command.
 
-    `default` is what an empty line means on a terminal; elsewhere it never means yes.
+    `default` is what an empty line means on a terminal; elsewhere it never means yes. `option` is
+    what the command offers to skip the question.
     """
     if not sys.stdin.isatty():
         # A script that forgot -y must not delete by an empty line.
@@ -104,7 +105,7 @@ def confirm(*, default: bool = True) -> None:
         answer = sys.stdin.readline().strip().lower()
         if answer not in ("y", "yes"):
             raise click.ClickException(
-                "not confirmed: answer y, or give --yes to skip the question"
+                f"not confirmed: answer y, or give {option} to skip the question"
             )
         return
     if not click.confirm("Do you want to continue?", default=default):
@@ -135,6 +136,28 @@ def completion_command(name: str) -> click.Command:
         f"  {name} completion bash | sudo tee /etc/bash_completion.d/{name}\n"
         f"  {name} completion zsh > ~/.zfunc/_{name}\n"
         f"  {name} completion fish > ~/.config/fish/completions/{name}.fish"
+    )
+    return command
+
+
+def check_config_command(name: str, check: Callable[[IO[bytes], str], object]) -> click.Command:
+    """Return the command `check-config` of the command line `name`.
+
+    `check` takes a file and what to call it, and raises Invalid for what can't work.
+    """
+
+    @click.command("check-config", short_help="Check a configuration file")
+    @click.argument("path", metavar="<path>|-", type=click.Path(allow_dash=True))
+    def command(path: str) -> None:
+        with click.open_file(path, "rb") as file:
+            check(file, "standard input" if path == "-" else path)
+
+    command.help = (
+        "Check a conf/main.yaml, given as a file or, with -, on standard input.\n\n"
+        "Nothing else is looked at, and nothing is changed. Says nothing when it can be used; "
+        "every fault, in one line, when it can't.\n\n\b\nExample:\n"
+        f"  {name} check-config main.yaml\n"
+        f"  {name} check-config - < main.yaml"
     )
     return command
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
@@ -112,6 +112,7 @@ class LogSettings(Section):
     """`log.level`."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least serious events that are logged."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -128,10 +129,12 @@ def load(path: Path, model: type[Model]) -> Model:
     except FileNotFoundError:
         return model()
     except OSError as error:
-        raise Invalid(f"{path} can't be read: {error.strerror}") from None
+        raise Invalid(
+            f"{path} can't be read ({error.strerror}): check its owner and permissions"
+        ) from None
 
 
-def read(file: BinaryIO, source: str, model: type[Model]) -> Model:
+def read(file: IO[bytes], source: str, model: type[Model]) -> Model:
     """Read an open file, empty for the defaults; `source` begins every message. Raises Invalid."""
     content = documents.load(file.read(MAX_BYTES + 1), source, MAX_BYTES)
     return model() if content is None else documents.parse(content, source, model)

@@ -29,7 +29,7 @@ PATIENCE = 40
 """Seconds until a condition that must come true is given up."""
 
 MODULES = {"aar": "aar", "ams": "ams", "amc": "ams.amc"}
-SCRUBBED = ("AAR_", "AMS_", "SNAP", "XDG_", "NOTIFY_", "_AAR", "_AMS", "_AMC")
+SCRUBBED = ("AAR_", "AMC_", "AMS_", "SNAP", "XDG_", "NOTIFY_", "_AAR", "_AMS", "_AMC")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Machine:
     @property
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(SCRUBBED)}
-        return {**kept, f"{self.program.upper()}_HOME": str(self.home)}
+        user = {"XDG_CONFIG_HOME": str(self.desk / ".config")}
+        return {**kept, **user, f"{self.program.upper()}_HOME": str(self.home)}
 
     # The service
 

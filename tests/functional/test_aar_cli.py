@@ -9,10 +9,8 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -22,11 +20,10 @@ from click.testing import CliRunner
 from aar import schema
 from aar.cli import cli
 from aar.registry import Registry
-from aar_interface import Certificate
 from regkit.database import Database
 from regkit.oci.application import Key
 from support.images import push
-from support.registry import ClientIdentity, make_identity
+from support.operator import Operator
 
 HELP = """\
 Manage trusted clients
@@ -48,62 +45,6 @@ Use "aar trust [command] --help" for more information about a command.
 """What the page about registering clients shows."""
 
 DAY = timedelta(days=1)
-
-
-class Operator:
-    """Runs `aar` on one state root."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "state"
-        self.certificates = folder / "certificates"
-
-    def start(self, arguments: Sequence[str], **more: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "aar", *arguments],
-            text=True,
-            env={**os.environ, "AAR_HOME": str(self.home), "NO_COLOR": "1"},
-            **more,
-        )
-
-    def aar(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        pipe = subprocess.PIPE
-        process = self.start(arguments, stdin=pipe, stdout=pipe, stderr=pipe)
-        with process:
-            try:
-                out, err = process.communicate(stdin, timeout=60)
-            except BaseException:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def ok(self, *arguments: str, stdin: str = "") -> str:
-        done = self.aar(*arguments, stdin=stdin)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-    def fails(self, *arguments: str, stdin: str = "", code: int = 1) -> str:
-        """Return the one line that it says."""
-        done = self.aar(*arguments, stdin=stdin)
-        assert done.returncode == code, done
-        assert done.stderr.startswith("Error: ")
-        assert done.stderr.count("\n") == 1
-        return done.stderr.removeprefix("Error: ").rstrip("\n")
-
-    def identity(self, name: str = "site", **more: Any) -> ClientIdentity:
-        return make_identity(self.certificates, name, **more)
-
-    def file(self, certificate: Certificate) -> str:
-        path = self.certificates / f"{certificate.fingerprint.short}.crt"
-        path.write_text(certificate.pem)
-        return str(path)
-
-    def added(self, name: str = "site", *options: str) -> Certificate:
-        certificate = self.identity(name).certificate
-        self.ok("trust", "add", *options, stdin=certificate.pem)
-        return certificate
-
-    def trusted(self, *options: str) -> list[dict[str, object]]:
-        return json.loads(self.ok("trust", "list", "--format", "json", *options))
 
 
 @pytest.fixture

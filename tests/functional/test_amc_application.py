@@ -92,7 +92,8 @@ def test_filters(service: Service, tmp_path: Path, name: str) -> None:
     service.ok("application", "revoke", f"{name}-b", "0")
 
     def names(*filters: str) -> list[str]:
-        flags = [word for text in (f"tags={name}", *filters) for word in ("--filter", text)]
+        tags = [] if any(text.startswith("tag") for text in filters) else [f"tags={name}"]
+        flags = [word for text in (*tags, *filters) for word in ("--filter", text)]
         rows = json.loads(service.ok("application", "list", "--format", "json", *flags))
         return [row["name"][-1] for row in rows]
 
@@ -103,6 +104,12 @@ def test_filters(service: Service, tmp_path: Path, name: str) -> None:
     assert names("immutable=true") == []
     assert names("instance-type=a4.3") == ["a", "b"]
     assert names(f"name={name}-b", "vm=false", "status=ready") == ["b"]
+    assert names("tag=two") == ["b"]  # the reference's old name
+    assert names("abi=x86_64", "inhibit-auto-updates=false") == ["a", "b"]
+    assert names("inhibit_auto_updates=true") == []
+    assert names("boot-package=com.foo") == []
+    id_ = show(service, f"{name}-a")["id"]
+    assert names(f"id={id_}") == ["a"]
     message = service.fails("application", "list", "--filter", "published=perhaps")
     assert "neither true nor false" in message
 
@@ -240,6 +247,25 @@ def test_delete_a_version_and_never_the_last(service: Service, tmp_path: Path, n
     assert "no version 5" in service.fails("application", "delete", name, "-v", "5", "-y")
     assert not service.ok("application", "delete", name, "-v", "0", "-y")
     assert list(show(service, name)["versions"]) == ["1"]  # type: ignore[call-overload]
+
+
+def test_completion_of_names_and_ids(service: Service, tmp_path: Path, name: str) -> None:
+    id_ = create(service, tmp_path / "package", name)
+
+    def completed(line: str) -> list[str]:
+        asked = {
+            "_AMC_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split()) - 1),
+        }
+        done = service.amc(env=asked)
+        assert done.code == 0
+        return [word.removeprefix("plain,") for word in done.out.split()]
+
+    assert completed(f"amc app show {name[:-3]}") == [name]
+    assert completed(f"amc application publish {id_[:18]}") == [id_]
+    assert completed("amc app show nothing-of-the-kind") == []
+    assert completed("amc application list -f inst") == ["instance-type="]
 
 
 def test_no_wait_names_the_operation(service: Service, tmp_path: Path, name: str) -> None:

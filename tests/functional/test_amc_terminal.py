@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
 import signal
 import socket
@@ -16,6 +14,7 @@ import pytest
 
 from support import pairs
 from support.ams import Service, environment, running, until, write_package
+from support.terminal import on_terminal
 
 ESCAPE = "\x1b["
 
@@ -26,42 +25,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
-def on_terminal(
-    service: Service, *arguments: str | Path, answer: bytes = b"", **env: str
-) -> tuple[int, str]:
-    """Run `amc` with a terminal on all three; returns its exit code and all that was shown."""
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ams.amc", *map(str, arguments)],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=environment(service.home, TERM="xterm-256color", COLUMNS="120", **env),
-            start_new_session=True,
-        )
-        os.close(theirs)
-        theirs = -1
-        os.write(ours, answer)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the terminal's other end is closed
-                break
-            if not piece:
-                break
-            shown += piece
-        return process.wait(30), shown.decode()
-    finally:
-        os.close(ours)
-        if theirs >= 0:
-            os.close(theirs)
-
-
 def test_bars_on_a_terminal_only(service: Service, tmp_path: Path) -> None:
     folder = write_package(tmp_path / "package", "with-a-bar")
-    code, shown = on_terminal(service, "application", "create", folder)
+    code, shown = on_terminal(service.home, "application", "create", folder)
     assert code == 0
     assert "Uploading package" in shown
     quiet = service.amc("application", "create", write_package(tmp_path / "quiet", "quiet"))
@@ -70,10 +36,10 @@ def test_bars_on_a_terminal_only(service: Service, tmp_path: Path) -> None:
 
 
 def test_no_colour_where_it_is_not_wanted(service: Service) -> None:
-    code, shown = on_terminal(service, "application", "show", "nobody")
+    code, shown = on_terminal(service.home, "application", "show", "nobody")
     assert code == 1
     assert f"{ESCAPE}31m" in shown
-    code, shown = on_terminal(service, "application", "show", "nobody", NO_COLOR="1")
+    code, shown = on_terminal(service.home, "application", "show", "nobody", NO_COLOR="1")
     assert code == 1
     assert ESCAPE not in shown
     assert ESCAPE not in service.amc("application", "show", "nobody").err
@@ -81,15 +47,53 @@ def test_no_colour_where_it_is_not_wanted(service: Service) -> None:
 
 def test_the_question_on_a_terminal(service: Service, tmp_path: Path) -> None:
     service.ok("application", "create", write_package(tmp_path / "package", "asked"))
-    code, shown = on_terminal(service, "application", "delete", "asked", answer=b"n\n")
+    code, shown = on_terminal(service.home, "application", "delete", "asked", answer=b"n\n")
     assert code == 1
     assert "Do you want to continue? [Y/n]:" in shown
     assert "nothing was changed" in shown
     service.ok("application", "show", "asked")
     # As in the reference, a bare Enter means yes.
-    code, shown = on_terminal(service, "application", "delete", "asked", answer=b"\n")
+    code, shown = on_terminal(service.home, "application", "delete", "asked", answer=b"\n")
     assert code == 0
     assert "no application" in service.fails("application", "show", "asked")
+
+
+def test_a_table_is_folded_to_the_terminal(service: Service, tmp_path: Path) -> None:
+    folder = write_package(tmp_path / "package", "a-name-that-is-much-too-long-for-it")
+    id_ = service.ok("application", "create", folder).strip()
+    code, shown = on_terminal(service.home, "application", "list", COLUMNS="72")
+    assert code == 0
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 72
+    first = "".join(line[2:].partition(" ")[0] for line in lines)  # the first column
+    assert id_ in first
+    # Elsewhere each application has its line, whatever it takes.
+    assert any(id_ in line for line in service.ok("application", "list").splitlines())
+
+
+def test_control_c_while_uploading(service: Service, tmp_path: Path) -> None:
+    package = tmp_path / "package.tar"
+    with package.open("wb") as file:
+        file.truncate(400_000_000)
+    before = service.state()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ams.amc", "application", "create", str(package)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(service.home),
+    ) as process:
+        try:
+            until(lambda: service.open_uploads() > 0 or process.poll() is not None)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "Error: interrupted"
+    until(lambda: service.open_uploads() == 0)
+    assert service.state() == before
 
 
 def test_control_c_cancels_the_operation(service: Service, tmp_path: Path) -> None:

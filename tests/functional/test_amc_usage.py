@@ -58,15 +58,85 @@ def test_every_command_explains_itself_with_an_example(
     assert f"  {' '.join((name, *path))}" in shown.output
 
 
-def test_the_whole_command_list() -> None:
-    """The commands of the reference that this service has, and their short names."""
-    found = {" ".join(path) for path in commands(amc_cli)}
-    application = "create update delete list show publish revoke export"
-    assert {f"application {name}" for name in application.split()} <= found
-    assert {"config show", "config get", "config set"} <= found
-    assert {f"config trust {name}" for name in ("add", "list", "remove")} <= found
-    registry = "status list sync push pull delete"
-    assert {f"registry {name}" for name in registry.split()} <= found
+WAITING = "-t --timeout --no-wait"
+FLAGS = {
+    "application create": f"{WAITING} --vm",
+    "application update": WAITING,
+    "application delete": f"{WAITING} -a --all -f --force -v --version -y --yes",
+    "application list": "-f --filter --format",
+    "application show": "--format",
+    "application publish": WAITING,
+    "application revoke": WAITING,
+    "application set": WAITING,
+    "application unset": WAITING,
+    "application export": "-o --output -f --force",
+    "application wait": "-c --condition -s --selector -t --timeout",
+    "wait": "-c --condition -s --selector -t --timeout",
+    "config show": "--format",
+    "config get": "",
+    "config set": "-t --timeout",
+    "config trust add": "",
+    "config trust list": "--format",
+    "config trust remove": "",
+    "registry status": "--format",
+    "registry list": "--format",
+    "registry sync": f"{WAITING} --dry-run --allow-deletions --format",
+    "registry push": f"{WAITING} --format",
+    "registry pull": f"{WAITING} --format",
+    "registry delete": f"{WAITING} -y --yes",
+    "remote add": "--accept-certificate --password",
+    "remote list": "--format",
+    "remote remove": "",
+    "remote set-default": "",
+    "remote set-url": "--accept-certificate",
+    "operation list": "--format",
+    "operation show": "--format",
+    "operation wait": "-t --timeout",
+    "operation cancel": "",
+    "info": "--format",
+    "completion": "",
+}
+"""The commands of the reference that this service has, and ours, with the flags of each."""
+
+
+def find(path: str) -> click.Command:
+    command: click.Command = amc_cli
+    for name in path.split():
+        assert isinstance(command, click.Group)
+        below = command.get_command(click.Context(command), name)
+        assert below is not None, path
+        command = below
+    return command
+
+
+@pytest.mark.parametrize(("path", "flags"), FLAGS.items())
+def test_the_whole_command_list(path: str, flags: str) -> None:
+    found = {
+        name
+        for parameter in find(path).params
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+    }
+    assert set(flags.split()) <= found
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("app", "application"),
+        ("app ls", "application list"),
+        ("app rm", "application delete"),
+        ("config trust ls", "config trust list"),
+        ("config trust rm", "config trust remove"),
+        ("registry ls", "registry list"),
+        ("registry rm", "registry delete"),
+        ("remote ls", "remote list"),
+        ("remote rm", "remote remove"),
+        ("operation ls", "operation list"),
+    ],
+)
+def test_short_names(short: str, long: str) -> None:
+    assert find(short) is find(long)
 
 
 @pytest.mark.parametrize("module", ["ams", "ams.amc"])
@@ -110,6 +180,9 @@ EVERY_CALL = [
     ("app", "ls"),
     ("application", "show", "x"),
     ("registry", "status"),
+    ("operation", "list"),
+    ("wait", "x", "-c", "status=ready"),
+    ("info",),
 ]
 
 

@@ -184,7 +184,7 @@ def test_uploads_that_must_be_refused(service: Service) -> None:
     operation = ended(service, service.api("POST", path, data=b"nonsense", headers=OCTETS))
     assert operation["status_code"] == 400
     assert "not a package" in operation["err"]
-    error(service.api("PATCH", "/1.0/applications/app-a", json={"tags": []}), 400, "manifest.yaml")
+    error(service.api("PATCH", "/1.0/applications/app-a", data=b"tags=x"), 400, "octet-stream")
     error(service.api("PATCH", "/1.0/applications/nobody", data=body, headers=OCTETS), 404)
     assert service.state() == before
 
@@ -216,8 +216,13 @@ def test_update_export_manifest_delete(service: Service) -> None:
         assert member.read() == b"second"
 
     for path in ("life/manifest", f"{id_}/1/manifest"):
-        manifest = service.api("GET", f"/1.0/applications/{path}").json()["metadata"]
+        accept = {"Accept": "application/json"}
+        answer = service.api("GET", f"/1.0/applications/{path}", headers=accept)
+        manifest = answer.json()["metadata"]
         assert (manifest["name"], manifest["version"]) == ("life", "1.0")
+        text = service.api("GET", f"/1.0/applications/{path}")  # as the reference answers
+        assert text.headers["Content-Type"].startswith("application/yaml")
+        assert yaml.safe_load(text.text) == manifest
     error(service.api("GET", f"/1.0/applications/{id_}/9"), 404, "no version 9")
     error(service.api("GET", f"/1.0/applications/{id_}/9/manifest"), 404, "no version 9")
 

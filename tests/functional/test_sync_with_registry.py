@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aar_interface import Role
+from ams.catalogue import Change
 from ams.packages import read
 from ams.service import Service
 from ams.settings import Settings
@@ -120,9 +121,9 @@ def test_a_change_arrives_by_itself(make):
     publisher, client = make("publisher", "push"), make("client", "pull")
     arrived, gone = threading.Event(), threading.Event()
 
-    def note(event: str, _id: str, name: str) -> None:
-        if name == "quick":
-            {"version-imported": arrived, "version-removed": gone}[event].set()
+    def note(change: Change) -> None:
+        if change.name == "quick":
+            {"version-imported": arrived, "version-removed": gone}[change.event].set()
 
     client.catalogue.listen(note)
     for service in (publisher, client):

@@ -37,9 +37,10 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("AMS_", "AAR_", "SNAP", "XDG_", "_AMC", "_AMS", "NOTIFY_"))
+        if not key.startswith(("AMC_", "AMS_", "AAR_", "SNAP", "XDG_", "_AMC", "_AMS", "NOTIFY_"))
     }
-    return {**kept, "AMS_HOME": str(home), **extra}
+    user = {"XDG_CONFIG_HOME": str(home / "user")}
+    return {**kept, "AMS_HOME": str(home), **user, **extra}
 
 
 def amc(

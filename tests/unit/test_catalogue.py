@@ -39,7 +39,7 @@ class Site:
         self.catalogue = Catalogue(
             self.database, self.blobs, "amd64", self.options, clock=lambda: self.now
         )
-        self.catalogue.listen(lambda event, _id, name: self.events.append((event, name)))
+        self.catalogue.listen(lambda change: self.events.append((change.event, change.name)))
 
     def read(self, files: Mapping[str, bytes]) -> packages.Package:
         return packages.read(io.BytesIO(tar(files)), self.blobs)
@@ -334,7 +334,7 @@ def test_filters(site: Site, filters: dict[str, str], names: list[str]):
 @pytest.mark.parametrize(
     ("filters", "part"),
     [
-        ({"colour": "red"}, "is not a filter: use one of name, instance-type"),
+        ({"colour": "red"}, "is not a filter: use one of id, name, instance-type"),
         ({"published": "maybe"}, "neither true nor false"),
         ({"status": "great"}, "is not a status"),
     ],

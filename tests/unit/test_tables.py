@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 import yaml
+from rich.cells import cell_len
 
 from regkit.tables import FORMATS, render, show
 
@@ -66,6 +68,20 @@ def test_a_table_passes_no_control_character_and_reads_no_markup() -> None:
     text = render([{"name": "\x1b[31mred\r\n[bold]x[/bold]"}], COLUMNS, "table")
     assert "?[31mred??[bold]x[/bold]" in text
     assert "\x1b" not in text
+
+
+def test_the_lines_of_a_table_are_equally_long() -> None:
+    rows = [{"name": "漢字", "tags": ["é"]}, {"name": "x" * 30, "tags": []}]
+    lines = render(rows, COLUMNS, "table").splitlines()
+    assert {cell_len(line) for line in lines} == {cell_len(lines[0])}
+    assert len(lines) == 6
+
+
+def test_many_rows_take_no_time() -> None:
+    rows = [{"name": f"application-{number}", "tags": ["a", "b"]} for number in range(10_000)]
+    started = time.process_time()
+    assert render(rows, COLUMNS, "table").count("\n") == 10_004
+    assert time.process_time() - started < 3  # measured: 0.1 s
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -7,6 +7,7 @@ the relation, and AMS itself keeps what is set by whom, so that it can be taken 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import ops
@@ -38,7 +39,6 @@ class AmsCharm(ops.CharmBase):
             self.on.upgrade_charm,
             self.on.config_changed,
             self.on.start,
-            self.on.update_status,
         ]
         for endpoint in REQUIRER_ENDPOINTS:
             events = self.on[endpoint]
@@ -51,6 +51,7 @@ class AmsCharm(ops.CharmBase):
             ]
         for change in changes:
             framework.observe(change, self._on_change)
+        framework.observe(self.on.update_status, self._on_update_status)
         framework.observe(self.on.stop, self._on_stop)
         framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.collect_unit_status, self._on_collect_status)
@@ -109,7 +110,6 @@ class AmsCharm(ops.CharmBase):
             refused=refused,
             waiting=related[0] if related and waiting else "",
             others=registry.others if registry else (),
-            sync_error=self.manager.registry_status()["last_error"] or "" if registry else "",
         )
 
     def _refused(self, change: Callable[[], None]) -> str:
@@ -122,6 +122,13 @@ class AmsCharm(ops.CharmBase):
 
     def _on_change(self, _: ops.EventBase) -> None:
         self.reconcile()
+
+    def _on_update_status(self, _: ops.UpdateStatusEvent) -> None:
+        """Look at the synchronisation too: after a change it may fail until both sides have it."""
+        self.reconcile()
+        if self._findings and self.requirer.related and self.manager.is_running:
+            error = self.manager.registry_status()["last_error"] or ""
+            self._findings = dataclasses.replace(self._findings, sync_error=error)
 
     def _on_stop(self, _: ops.StopEvent) -> None:
         self.manager.stop()

@@ -16,16 +16,22 @@ from ipaddress import ip_address
 from typing import TypeVar
 
 from flask import Flask, g, request
-from regkit.serving import is_local, peer_certificate
 
+from aar.errors import Denied
+from aar.refusals import Refusals
 from aar_interface import Certificate, Fingerprint
 from regkit import logs
 from regkit.errors import Forbidden, ServiceError
+from regkit.rates import Rates
+from regkit.serving import is_local, peer_certificate
 from regkit.trust import Entry, Refused, TrustStore
 
 log = logs.get("aar.web")
 
 Chunk = TypeVar("Chunk", bytes, memoryview)
+
+#: Lines about refusals that the log takes at once, and then per second: strangers write them.
+LINES_BURST, LINES_RATE = 50, 2
 
 #: Methods that change nothing (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -36,12 +42,16 @@ class Access:
 
     Args:
         trust: the registry's trust store.
+        refusals: where refusals are counted for the audit log.
         refused: called once per refusal, for the metrics.
     """
 
-    def __init__(self, trust: TrustStore, refused: Callable[[], None]) -> None:
+    def __init__(self, trust: TrustStore, refusals: Refusals, refused: Callable[[], None]) -> None:
         self._trust = trust
+        self._refusals = refusals
         self._refused = refused
+        self._lines = Rates(LINES_RATE, LINES_BURST)
+        self._unsaid = 0
         self._open: set[str] = set()
         self._loopback: set[str] = set()
 
@@ -73,6 +83,10 @@ class Access:
         Raises Forbidden, which is logged, unless the caller may read, or write when `writing`.
         """
         return self._admit(_Attempt.current(), writing)
+
+    def denied(self, fault: Denied) -> None:
+        """Count a refusal that a rule made of a trusted caller's request."""
+        self._refuse(_Attempt.current(), current().fingerprint, str(fault))
 
     def received(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Pass on the chunks of a request's body for as long as the caller may write.
@@ -116,13 +130,22 @@ class Access:
 
     def _refuse(self, attempt: _Attempt, fingerprint: Fingerprint | None, reason: str) -> None:
         self._refused()
+        shown = str(fingerprint or "")
+        what = f"{attempt.method} {attempt.path}"
+        first = self._refusals.note(shown, reason, attempt.address, what)
+        if self._lines.wait("refused") and not first:
+            self._unsaid += 1
+            return
+        more = {"unsaid": self._unsaid} if self._unsaid else {}
+        self._unsaid = 0
         log.warning(
             "refused",
-            fingerprint=str(fingerprint or "none"),
+            fingerprint=shown or "none",
             address=attempt.address,
             method=attempt.method,
             path=attempt.path,
             reason=reason,
+            **more,
         )
 
     def _check(self) -> None:

@@ -7,6 +7,7 @@ the change feed. No rule lives here.
 from __future__ import annotations
 
 import time
+from functools import partial
 from importlib import metadata as distributions
 from typing import Any
 
@@ -14,6 +15,7 @@ from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from aar.applications import Application, Version
+from aar.errors import Denied
 from aar.feed import Change, Cursor, CursorAhead, EpochChanged, Page
 from aar.registry import Registry
 from aar.web.access import Access, current
@@ -38,6 +40,7 @@ def create_api(registry: Registry, access: Access, watcher: Watcher, metrics: Me
     app.url_map.merge_slashes = False
     rest.install(app)
     app.register_error_handler(404, _no_such_path)
+    app.register_error_handler(Denied, partial(_denied, access))
     access.guard(app)
     access.open_to_all("status")
     access.open_to_all("root")
@@ -130,6 +133,11 @@ def create_api(registry: Registry, access: Access, watcher: Watcher, metrics: Me
         return Response(metrics.page(), content_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _denied(access: Access, fault: Denied) -> Response:
+    access.denied(fault)
+    return rest.error(fault.status, str(fault))
 
 
 def _no_such_path(_fault: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
+from aar.refusals import Refusals
 from aar.registry import Registry
 from aar.web.access import SAFE_METHODS, Access
 from aar.web.api import create_api
@@ -22,15 +23,18 @@ log = logs.get("aar.web")
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def create_app(registry: Registry, stopping: Callable[[], bool]) -> Application:
+def create_app(
+    registry: Registry, refusals: Refusals, stopping: Callable[[], bool]
+) -> Application:
     """Make the registry's WSGI application; one per worker.
 
     Args:
         registry: the registry, open in this process.
+        refusals: counts who is refused; whoever makes it writes it down now and then.
         stopping: true once the server has been asked to stop, so that long-polls end.
     """
     metrics = Metrics(registry)
-    access = Access(registry.trust, metrics.refused.inc)
+    access = Access(registry.trust, refusals, metrics.refused.inc)
     watcher = Watcher(registry.database.version, stopping)
     api = create_api(registry, access, watcher, metrics)
     distribution = create_distribution(registry, access, metrics)

@@ -11,13 +11,18 @@ from importlib import import_module
 
 import click
 
+from ams.amc.common import complete_remote
 from regkit import cli as shared
 
 COMMANDS = {
     "application": ("ams.amc.application", "Manage applications"),
     "completion": ("ams.amc.completion", "Generate the completion script for a shell"),
     "config": ("ams.amc.config", "Manage the configuration and the trusted certificates"),
+    "info": ("ams.amc.info", "Show what the connected service is"),
+    "operation": ("ams.amc.operation", "See, wait for and cancel work that goes on"),
     "registry": ("ams.amc.registry", "Synchronise with an application registry"),
+    "remote": ("ams.amc.remote", "Manage the services that amc can talk to"),
+    "wait": ("ams.amc.wait", "Wait for an application to reach a condition"),
 }
 ALIASES = {"app": "application"}
 
@@ -43,11 +48,20 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, context_settings=shared.CONTEXT)
+@click.option(
+    "--remote",
+    metavar="<name>",
+    shell_complete=complete_remote,
+    help="Talk to this service, of those in 'amc remote list', instead of the default one.",
+)
 @shared.version_option("amc")
-def cli() -> None:
+def cli(**_: object) -> None:
     """Manage the applications of a site.
 
-    amc talks to the management service (ams) of this machine over its unix socket.
+    amc talks to the management service (ams) of this machine over its unix socket, or to the
+    default service of 'amc remote list'.
+
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
 
     \b
     Example:

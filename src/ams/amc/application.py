@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from ams.amc import listing, progress
+from ams.amc import fields, listing, progress, wait
 from ams.amc.common import (
+    DeletingGroup,
     application_argument,
     finish,
     no_wait_option,
@@ -19,15 +18,10 @@ from ams.amc.common import (
     version_argument,
 )
 from regkit.cli import confirm, yes_option
-from regkit.errors import Invalid, NotFound, ServiceError
+from regkit.errors import Invalid, NotFound
 
 
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, {"ls": "list", "rm": "delete"}.get(cmd_name, cmd_name))
-
-
-@click.group("application", cls=_Group)
+@click.group("application", cls=DeletingGroup)
 def command() -> None:
     """Manage applications.
 
@@ -38,10 +32,16 @@ def command() -> None:
     """
 
 
-command.add_command(listing.list_applications)
-command.add_command(listing.show)
+for part in (
+    fields.set_field,
+    fields.unset_field,
+    listing.list_applications,
+    listing.show,
+    wait.command,
+):
+    command.add_command(part)
 
-package_path = click.Path(path_type=Path, exists=False)
+package_path = click.Path(path_type=Path, readable=False)
 
 
 @command.command()
@@ -65,21 +65,21 @@ def create(package: Path, vm: bool, timeout: timedelta, no_wait: bool) -> None:
         with progress.transfer(f"Uploading {package.name}", body.size) as advance:
             chunks = progress.counted(body.chunks(), advance)
             operation = client.create_application(chunks, body.size, body.sha256, vm=vm)
-        with progress.operation("Creating the application") as show:
-            operation = finish(client, operation, timeout, no_wait=no_wait, progress=show)
+        with progress.operation("Creating the application") as watcher:
+            operation = finish(client, operation, timeout, no_wait=no_wait, watcher=watcher)
     for url in operation.resources.get("applications", ()):
         click.echo(url.rsplit("/", 1)[-1])
-    if no_wait:
-        click.echo(f"Operation {operation.id} goes on in the service", err=True)
 
 
 @command.command()
 @application_argument
-@click.argument("package", metavar="<directory>|<archive>", type=package_path)
+@click.argument("package", metavar="[<directory>|<archive>]", type=package_path, required=False)
 @timeout_option
 @no_wait_option
-def update(application: str, package: Path, timeout: timedelta, no_wait: bool) -> None:
+def update(application: str, package: Path | None, timeout: timedelta, no_wait: bool) -> None:
     """Add a new version to an application, from a package with the same name in its manifest.
+
+    Without a package nothing is changed: an application here has nothing to be rebuilt from.
 
     \b
     Example:
@@ -87,13 +87,19 @@ def update(application: str, package: Path, timeout: timedelta, no_wait: bool) -
     """
     from ams.amc.upload import payload  # noqa: PLC0415
 
-    with service() as client, payload(package) as body:
-        client.application(application)  # say so before gigabytes are sent for nothing
-        with progress.transfer(f"Uploading {package.name}", body.size) as advance:
-            chunks = progress.counted(body.chunks(), advance)
-            operation = client.update_application(application, chunks, body.size, body.sha256)
-        with progress.operation("Updating the application") as show:
-            finish(client, operation, timeout, no_wait=no_wait, progress=show)
+    with service() as client:
+        item = client.application(application)  # say so before gigabytes are sent for nothing
+        if package is None:
+            operation = client.change_application(item.id, {})
+        else:
+            with (
+                payload(package) as body,
+                progress.transfer(f"Uploading {package.name}", body.size) as advance,
+            ):
+                chunks = progress.counted(body.chunks(), advance)
+                operation = client.update_application(item.id, chunks, body.size, body.sha256)
+        with progress.operation("Updating the application") as watcher:
+            finish(client, operation, timeout, no_wait=no_wait, watcher=watcher)
 
 
 @command.command()
@@ -192,7 +198,7 @@ def delete(  # noqa: PLR0917 - click passes them by name
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=True),
+    type=click.Path(path_type=Path, readable=False),
     help="File or folder to write to; the current folder otherwise.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace the file if it exists.")
@@ -203,6 +209,8 @@ def export(application: str, number: int, output: Path | None, force: bool) -> N
     Example:
       amc application export my-app 0
     """
+    from ams.amc.download import save  # noqa: PLC0415
+
     with service() as client, client.export(application, number) as download:
         target = output or Path()
         if target.is_dir():
@@ -210,28 +218,5 @@ def export(application: str, number: int, output: Path | None, force: bool) -> N
         if target.exists() and not force:
             raise Invalid(f"{target} exists already: give --force or another --output")
         with progress.transfer(f"Downloading {target.name}", download.size) as advance:
-            _save(target, progress.counted(download.chunks, advance), download.sha256)
+            save(target, progress.counted(download.chunks, advance), download.sha256)
     click.echo(target)
-
-
-def _save(target: Path, chunks: Iterable[bytes], sha256: str) -> None:
-    """Write next to the target and rename, so that nothing half-written bears its name."""
-    import hashlib  # noqa: PLC0415
-    import tempfile  # noqa: PLC0415
-
-    digest = hashlib.sha256()
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for chunk in chunks:
-                digest.update(chunk)
-                file.write(chunk)
-        if sha256 and digest.hexdigest() != sha256:
-            raise ServiceError("the download was damaged on its way: try again")
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -22,7 +22,20 @@ COLUMNS = [
     ("STATUS", "status"),
     ("LAST UPDATED", "last_updated"),
 ]
-FILTERS = ("addons", "immutable", "instance-type", "name", "published", "status", "tags", "vm")
+FILTERS = (
+    "abi",
+    "addons",
+    "boot-package",
+    "id",
+    "immutable",
+    "inhibit-auto-updates",
+    "instance-type",
+    "name",
+    "published",
+    "status",
+    "tags",
+    "vm",
+)
 
 
 @click.command("list")
@@ -32,6 +45,9 @@ FILTERS = ("addons", "immutable", "instance-type", "name", "published", "status"
     "filters",
     multiple=True,
     metavar="<name>=<value>",
+    shell_complete=lambda _ctx, _parameter, incomplete: [
+        f"{name}=" for name in FILTERS if name.startswith(incomplete)
+    ],
     help=f"Show only what fits; repeatable. Names: {', '.join(FILTERS)}.",
 )
 @format_option("table", "json", "yaml", "csv")
@@ -65,7 +81,8 @@ def _conditions(filters: tuple[str, ...]) -> dict[str, str]:
     conditions: dict[str, str] = {}
     for text in filters:
         name, equals, value = text.partition("=")
-        if not equals or name.replace("_", "-") not in FILTERS:
+        name = {"tag": "tags"}.get(name, name.replace("_", "-"))  # the reference's old name
+        if not equals or name not in FILTERS:
             raise click.UsageError(
                 f"{text!r} is not a filter: write <name>=<value> with one of {', '.join(FILTERS)}"
             )

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from ams.amc import progress
-from ams.amc.common import application_argument, finish, no_wait_option, service, timeout_option
+from ams.amc.common import (
+    DeletingGroup,
+    application_argument,
+    finish,
+    no_wait_option,
+    service,
+    timeout_option,
+)
 from regkit.cli import confirm, format_option, print_document, yes_option
 from regkit.errors import NotFound, ServiceError
 
@@ -21,12 +28,10 @@ COLUMNS = [
 ]
 
 
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, {"ls": "list", "rm": "delete"}.get(cmd_name, cmd_name))
+report_option = format_option("text", "json", "yaml", default="text")
 
 
-@click.group("registry", cls=_Group)
+@click.group("registry", cls=DeletingGroup)
 def command() -> None:
     """Synchronise with an application registry.
 
@@ -77,7 +82,14 @@ def list_applications(output_format: str) -> None:
 )
 @timeout_option
 @no_wait_option
-def sync(dry_run: bool, allow_deletions: bool, timeout: timedelta, no_wait: bool) -> None:
+@report_option
+def sync(
+    dry_run: bool,
+    allow_deletions: bool,
+    timeout: timedelta,
+    no_wait: bool,
+    output_format: str,
+) -> None:
     """Synchronise with the registry now.
 
     \b
@@ -85,47 +97,49 @@ def sync(dry_run: bool, allow_deletions: bool, timeout: timedelta, no_wait: bool
       amc registry sync
       amc registry sync --dry-run
     """
-    with service() as client, progress.operation("Synchronising") as show:
+    with service() as client, progress.operation("Synchronising") as watcher:
         operation = client.registry_sync(dry_run=dry_run, allow_deletions=allow_deletions)
-        operation = finish(client, operation, timeout, no_wait=no_wait, progress=show)
+        operation = finish(client, operation, timeout, no_wait=no_wait, watcher=watcher)
     if not no_wait:
-        _print_report(operation.metadata, dry_run=dry_run)
+        _print_report(operation.metadata, output_format, dry_run=dry_run)
 
 
 @command.command()
 @application_argument
 @timeout_option
 @no_wait_option
-def push(application: str, timeout: timedelta, no_wait: bool) -> None:
+@report_option
+def push(application: str, timeout: timedelta, no_wait: bool, output_format: str) -> None:
     """Push the published versions of an application to the registry.
 
     \b
     Example:
       amc registry push my-app
     """
-    with service() as client, progress.operation(f"Pushing {application}") as show:
+    with service() as client, progress.operation(f"Pushing {application}") as watcher:
         operation = client.registry_push(application)
-        operation = finish(client, operation, timeout, no_wait=no_wait, progress=show)
+        operation = finish(client, operation, timeout, no_wait=no_wait, watcher=watcher)
     if not no_wait:
-        _print_report(operation.metadata)
+        _print_report(operation.metadata, output_format)
 
 
 @command.command()
 @click.argument("application", metavar="<name>")
 @timeout_option
 @no_wait_option
-def pull(application: str, timeout: timedelta, no_wait: bool) -> None:
+@report_option
+def pull(application: str, timeout: timedelta, no_wait: bool, output_format: str) -> None:
     """Pull the versions of an application from the registry.
 
     \b
     Example:
       amc registry pull my-app
     """
-    with service() as client, progress.operation(f"Pulling {application}") as show:
+    with service() as client, progress.operation(f"Pulling {application}") as watcher:
         operation = client.registry_pull(application)
-        operation = finish(client, operation, timeout, no_wait=no_wait, progress=show)
+        operation = finish(client, operation, timeout, no_wait=no_wait, watcher=watcher)
     if not no_wait:
-        _print_report(operation.metadata)
+        _print_report(operation.metadata, output_format)
 
 
 @command.command()
@@ -153,8 +167,20 @@ def delete(application: str, timeout: timedelta, no_wait: bool, yes: bool) -> No
         finish(client, operation, timeout, no_wait=no_wait)
 
 
-def _print_report(report: Any, *, dry_run: bool = False) -> None:
-    """Say in lines what was done, or would be; what needs the operator goes to stderr."""
+def _print_report(report: Any, output_format: str, *, dry_run: bool = False) -> None:
+    """Say what was done, or would be. Of plain lines, those for the operator go to stderr."""
+    if output_format == "text":
+        _print_lines(report, dry_run)
+    else:
+        print_document({key: report[key] for key in report if key != "progress"}, output_format)
+    if failed := report.get("failed"):
+        raise ServiceError(
+            f"{len(failed)} of {len(report.get('planned') or failed)} steps failed; they are "
+            "tried again later, see 'amc registry status'"
+        )
+
+
+def _print_lines(report: Any, dry_run: bool) -> None:
     for line in report.get("planned" if dry_run else "done") or ():
         click.echo(line)
     for key in ("failed", "held", "conflicts", "notes"):
@@ -164,8 +190,3 @@ def _print_report(report: Any, *, dry_run: bool = False) -> None:
         click.echo(f"{report['bytes']} bytes transferred")
     if not any(report.get(key) for key in ("planned", "done", "failed", "held", "conflicts")):
         click.echo("Nothing to do")
-    if failed := report.get("failed"):
-        raise ServiceError(
-            f"{len(failed)} of {len(report.get('planned') or failed)} steps failed; they are "
-            "tried again later, see 'amc registry status'"
-        )

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from ams.amc.common import finish, readable, service, timeout_option
+from ams.amc.common import Group, finish, readable, service, timeout_option
 from regkit.cli import format_option
 from regkit.errors import Invalid
 
@@ -24,17 +24,7 @@ COLUMNS = [
 ]
 
 
-class Trust(click.Group):
-    """The group, with the reference's short names for its commands."""
-
-    aliases = {"ls": "list", "rm": "remove"}  # noqa: RUF012 - never changed
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Look a command up by its name or short name."""
-        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
-
-
-@click.group(cls=Trust)
+@click.group(cls=Group)
 def trust() -> None:
     """Manage the trusted certificates.
 
@@ -49,7 +39,7 @@ def trust() -> None:
 
 
 @trust.command()
-@click.argument("path", metavar="<path>|-", type=click.Path(allow_dash=True))
+@click.argument("path", metavar="<path>|-", type=click.Path(allow_dash=True, readable=False))
 def add(path: str) -> None:
     """Trust a certificate, read from a file or, with -, from standard input.
 

@@ -4,6 +4,7 @@ from ams.catalogue.catalogue import Catalogue, Listener
 from ams.catalogue.records import (
     Application,
     ApplicationStatus,
+    Change,
     Export,
     Garbage,
     LocalVersion,
@@ -17,6 +18,7 @@ __all__ = [
     "Application",
     "ApplicationStatus",
     "Catalogue",
+    "Change",
     "Export",
     "Garbage",
     "Listener",

@@ -11,26 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import sqlalchemy as sa
 
-from ams import schema
-from ams.catalogue import garbage, imports, lookups, rules, store
-from ams.catalogue.export import tar_bz2
+from ams.catalogue import fields, garbage, imports, lookups, rules, store
+from ams.catalogue.fields import INHIBIT
+from ams.catalogue.reading import Reading
 from ams.catalogue.records import (
     Application,
-    Export,
+    Change,
     Garbage,
-    LocalVersion,
     Version,
     new_id,
 )
 from ams.options import Options
-from ams.packages import Package
+from ams.packages import Package, renewed
 from regkit import logs
 from regkit.blobs import BlobStore
 from regkit.database import Database
-from regkit.errors import Conflict, Invalid, NotFound
+from regkit.errors import Conflict, Invalid
 from regkit.oci import application as oci
 from regkit.oci.application import ApplicationImage, Key
 from regkit.oci.digest import Digest
@@ -38,15 +38,18 @@ from regkit.oci.digest import Digest
 log = logs.get("ams.catalogue")
 
 
-Listener = Callable[[str, str, str], None]
-"""Told of each change after it is committed, as (event, application id, name); must be quick.
+Listener = Callable[[Change], None]
+"""Told of each change after it is committed; must be quick."""
 
-Events: `application-` created or deleted; `version-` created, published, revoked, deleted,
-imported or removed.
-"""
+Check = Callable[[Application], object]
+"""Called with an application as it is right before a change, in its transaction; may refuse it."""
 
 
-class Catalogue:
+def _unchecked(_application: Application) -> None:
+    """Refuse nothing."""
+
+
+class Catalogue(Reading):
     """The applications and versions of this site.
 
     Wherever an application is named, its id or its name will do; NotFound is raised when there is
@@ -66,8 +69,7 @@ class Catalogue:
         `architecture` is this machine's, in Debian's names; local versions are for it, and only
         such are imported.
         """
-        self._database = database
-        self._blobs = blobs
+        super().__init__(database, blobs)
         self._architecture = architecture
         self._options = options
         self._clock = clock
@@ -81,50 +83,6 @@ class Catalogue:
     def listen(self, listener: Listener) -> None:
         """Call `listener` after every change that this process commits."""
         self._listeners.append(listener)
-
-    # Reading
-
-    def list(self, filters: Mapping[str, str] | None = None) -> list[Application]:
-        """Return the applications that pass all `filters` (see `rules.FILTERS`), by name."""
-        fits = rules.matcher(filters or {})
-        with self._database.read() as connection:
-            return [app for app in store.applications(connection) if fits(app)]
-
-    def get(self, id_or_name: str) -> Application:
-        """Return one application."""
-        with self._database.read() as connection:
-            return lookups.existing(connection, id_or_name)
-
-    def versions(self) -> list[LocalVersion]:
-        """Return every version on this site, local and imported, by key."""
-        with self._database.read() as connection:
-            return store.local_versions(connection)
-
-    def image(self, key: Key) -> tuple[bytes, bytes, ApplicationImage]:
-        """Return a version's OCI manifest, its config, and both parsed. Raises NotFound."""
-        with self._database.read() as connection:
-            application = lookups.by_name(connection, key.name)
-            version = application and application.version(key.number)
-            if application is None or version is None or version.architecture != key.architecture:
-                raise NotFound(f"there is no version {key}")
-            content = store.content(connection, application.id, key.number)
-            files = store.files(connection, application.id, key.number)
-        if content is None:
-            raise NotFound(f"there is no version {key}")
-        return *content, ApplicationImage(key, version.manifest, tuple(files))
-
-    def export(self, id_or_name: str, number: int) -> Export:
-        """Return a version as a `.tar.bz2` that is made while it is read."""
-        with self._database.read() as connection:
-            application = lookups.existing(connection, id_or_name)
-            version = rules.find_version(application, number)
-            files = store.files(connection, application.id, number)
-        return Export(
-            filename=f"{application.name}_{number}_{version.architecture}.tar.bz2",
-            size=None,
-            content_size=version.size,
-            chunks=tar_bz2(files, self._blobs),
-        )
 
     # Local applications
 
@@ -157,33 +115,47 @@ class Catalogue:
         self._announce("application-created", application)
         return application
 
-    def update(self, id_or_name: str, package: Package) -> Version:
-        """Add `package` as the next version.
+    def update(self, id_or_name: str, package: Package, check: Check = _unchecked) -> Version:
+        """Add `package` as the next version; what was set by `change` gives way to its manifest.
 
         Raises Invalid when the manifest has another name, Conflict when the content is exactly
         that of the newest version: then there is nothing to do.
         """
         self._check_update(self.get(id_or_name), package)
-        auto_publish = bool(self._options.get("application.auto_publish"))
-        keep = int(self._options.get("application.max_published_versions"))
-        self._store(package)
-        now = self._clock()
-        with self._database.write() as connection:
-            application = lookups.existing(connection, id_or_name)
+
+        def accept(application: Application) -> dict[str, Any]:
+            check(application)
             self._check_update(application, package)
-            number = connection.execute(
-                sa.select(schema.application.c.next_number).where(
-                    schema.application.c.id == application.id
-                )
-            ).scalar_one()
-            image = self._image(package, number)
-            self._add(connection, application.id, image, published=auto_publish)
-            store.touch(connection, application.id, now, next_number=number + 1)
-            application = lookups.existing(connection, application.id)
-            if auto_publish:
-                self._revoke_surplus(connection, application, keep, number, now)
-        self._announce("version-created", application, number)
-        return rules.find_version(application, number)
+            return {INHIBIT: True} if application.inhibits_updates else {}
+
+        return self._add_version(id_or_name, package, accept)
+
+    def change(
+        self, id_or_name: str, wanted: Mapping[str, Any], check: Check = _unchecked
+    ) -> Application:
+        """Change single fields (see `fields.apply`), some of which make a new version.
+
+        Raises Invalid for values that no manifest may have, Conflict when the application was
+        changed by somebody else meanwhile.
+        """
+        before = self.get(id_or_name)
+        rules.require_local(before.name, before.origin)
+        outcome = fields.apply(before.latest.manifest, before.fields, wanted)
+
+        def accept(application: Application) -> dict[str, Any]:
+            check(application)
+            if fields.apply(application.latest.manifest, application.fields, wanted) != outcome:
+                raise Conflict(f"application {application.name} was changed meanwhile: try again")
+            return outcome.fields
+
+        if outcome.manifest is not None:
+            with self._database.read() as connection:
+                files = store.files(connection, before.id, before.latest.number)
+            with renewed(files, outcome.manifest, self._blobs) as package:
+                self._add_version(before.id, package, accept)
+        else:
+            self._set_fields(before.id, accept, changed=outcome.changed)
+        return self.get(before.id)
 
     def publish(self, id_or_name: str, number: int) -> Version:
         """Publish a version; the oldest published ones beyond the limit are revoked.
@@ -221,7 +193,7 @@ class Catalogue:
         self._announce("version-revoked", application, number)
         return rules.find_version(application, number)
 
-    def delete(self, id_or_name: str, *, force: bool = False) -> None:
+    def delete(self, id_or_name: str, *, force: bool = False, check: Check = _unchecked) -> None:
         """Remove an application; what was published is withdrawn from the registry.
 
         `force` also removes an imported one, which comes back with the next update as long as
@@ -230,6 +202,7 @@ class Catalogue:
         now = self._clock()
         with self._database.write() as connection:
             application = lookups.existing(connection, id_or_name)
+            check(application)
             lookups.require_deletable(application, force=force)
             if not application.immutable:
                 for version in application.versions:
@@ -335,6 +308,38 @@ class Catalogue:
             store.claim(connection, (file.digest for file in package.files), self._clock())
         package.publish()
 
+    def _add_version(
+        self, id_or_name: str, package: Package, accept: Callable[[Application], dict[str, Any]]
+    ) -> Version:
+        """Add the next version; `accept` may refuse it, and says which fields lie over it."""
+        auto_publish = bool(self._options.get("application.auto_publish"))
+        keep = int(self._options.get("application.max_published_versions"))
+        self._store(package)
+        now = self._clock()
+        with self._database.write() as connection:
+            application = lookups.local(connection, id_or_name)
+            kept = accept(application)
+            number = store.own_next_number(connection, application.id)
+            image = self._image(package, number)
+            self._add(connection, application.id, image, published=auto_publish)
+            store.touch(connection, application.id, now, next_number=number + 1, fields=kept)
+            application = lookups.existing(connection, application.id)
+            if auto_publish:
+                self._revoke_surplus(connection, application, keep, number, now)
+        self._announce("version-created", application, number)
+        return rules.find_version(application, number)
+
+    def _set_fields(
+        self, id_: str, accept: Callable[[Application], dict[str, Any]], *, changed: bool
+    ) -> None:
+        with self._database.write() as connection:
+            application = lookups.local(connection, id_)
+            kept = accept(application)
+            if changed:
+                store.touch(connection, id_, self._clock(), fields=kept)
+        if changed:
+            self._announce("application-updated", application)
+
     def _add(
         self,
         connection: sa.Connection,
@@ -380,7 +385,8 @@ class Catalogue:
             self._revoke(connection, application, numbers, now)
 
     def _announce(self, event: str, application: Application, number: int | None = None) -> None:
-        fields = {} if number is None else {"version": number}
-        log.info(event, application=application.name, id=application.id, **fields)
-        for listener in list(self._listeners):
-            listener(event, application.id, application.name)
+        which = {} if number is None else {"version": number}
+        log.info(event, application=application.name, id=application.id, **which)
+        change = Change(event, application.id, application.name, number)
+        for listener in tuple(self._listeners):
+            listener(change)

@@ -9,12 +9,14 @@ import base64
 import os
 import struct
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Literal
 
+from ams.catalogue.fields import INHIBIT, abi, effective
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
 
@@ -69,8 +71,71 @@ class Version:
     imported: bool
 
 
+class Described:
+    """What is told of an application from its rows and the manifest that describes it."""
+
+    origin: Origin
+    fields: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    architecture: str
+
+    @property
+    def immutable(self) -> bool:
+        """Whether the registry owns the application, so that nothing may be changed here."""
+        return self.origin == "registry"
+
+    @property
+    def status(self) -> ApplicationStatus:
+        """Always ready: a version is stored whole or not at all."""
+        return ApplicationStatus.READY
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its tags."""
+        return _texts(self.manifest.get("tags"))
+
+    @property
+    def addons(self) -> tuple[str, ...]:
+        """Its addons."""
+        return _texts(self.manifest.get("addons"))
+
+    @property
+    def instance_type(self) -> str:
+        """Its instance type, or empty."""
+        return _text(self.manifest.get("instance-type"))
+
+    @property
+    def boot_package(self) -> str:
+        """The Android package that it starts, or empty."""
+        return _text(self.manifest.get("boot-package"))
+
+    @property
+    def abi(self) -> str:
+        """Android's name of the architecture that it is for."""
+        return abi(self.architecture)
+
+    @property
+    def inhibits_updates(self) -> bool:
+        """Whether it stays as it is when what it is based on changes."""
+        return self.fields.get(INHIBIT) is True
+
+
 @dataclass(frozen=True)
-class Application:
+class Summary(Described):
+    """An application without its versions: enough to choose it by."""
+
+    id: str
+    name: str
+    origin: Origin
+    vm: bool
+    published: bool
+    architecture: str
+    manifest: Mapping[str, Any]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Application(Described):
     """One application with all its versions, oldest first; there is always at least one."""
 
     id: str
@@ -80,11 +145,18 @@ class Application:
     created: datetime
     updated: datetime
     versions: tuple[Version, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What was set over the newest version's manifest (see `ams.catalogue.fields`)."""
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:  # type: ignore[override] - made, not stored
+        """What describes the application: the newest manifest, and what was set over it."""
+        return effective(self.latest.manifest, self.fields)
 
     @property
-    def immutable(self) -> bool:
-        """Whether the registry owns the application, so that nothing may be changed here."""
-        return self.origin == "registry"
+    def architecture(self) -> str:  # type: ignore[override]
+        """That of the newest version."""
+        return self.latest.architecture
 
     @property
     def published(self) -> bool:
@@ -92,30 +164,9 @@ class Application:
         return any(version.published for version in self.versions)
 
     @property
-    def status(self) -> ApplicationStatus:
-        """Always ready: a version is stored whole or not at all."""
-        return ApplicationStatus.READY
-
-    @property
     def latest(self) -> Version:
-        """The newest version, whose manifest describes the application."""
+        """The newest version."""
         return self.versions[-1]
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Tags of the newest version's manifest."""
-        return _texts(self.latest.manifest.get("tags"))
-
-    @property
-    def addons(self) -> tuple[str, ...]:
-        """Addons of the newest version's manifest."""
-        return _texts(self.latest.manifest.get("addons"))
-
-    @property
-    def instance_type(self) -> str:
-        """Instance type of the newest version's manifest, or empty."""
-        value = self.latest.manifest.get("instance-type")
-        return value if isinstance(value, str) else ""
 
     def version(self, number: int) -> Version | None:
         """Return the version with this number, or None."""
@@ -133,6 +184,21 @@ class LocalVersion:
     application_id: str
     status: VersionStatus
     size: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that was committed.
+
+    `event` is `application-` created, updated or deleted; `version-` created, published, revoked,
+    deleted, imported or removed.
+    """
+
+    event: str
+    application_id: str
+    name: str
+    number: int | None = None
+    """The version's; None for the application itself."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +229,10 @@ def new_id() -> str:
     """
     raw = struct.pack(">I", int(time.time()) & 0xFFFFFFFF) + os.urandom(8)
     return base64.b32hexencode(raw).decode("ascii").rstrip("=").lower()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _texts(value: Any) -> tuple[str, ...]:

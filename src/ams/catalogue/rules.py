@@ -6,8 +6,16 @@ Sources: the reference's documentation of `amc application` and of the configura
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
 
-from ams.catalogue.records import Application, ApplicationStatus, Version, VersionStatus
+from ams.catalogue.records import (
+    Application,
+    ApplicationStatus,
+    Summary,
+    Version,
+    VersionStatus,
+)
 from regkit.errors import Conflict, Forbidden, Invalid, NotFound
 
 
@@ -63,58 +71,71 @@ def _status(text: str) -> ApplicationStatus:
     )
 
 
-def _by_name(text: str) -> Callable[[Application], bool]:
-    return lambda app: app.name == text
+Listed = Application | Summary
+Test = Callable[[Listed], bool]
 
 
-def _by_instance_type(text: str) -> Callable[[Application], bool]:
-    return lambda app: app.instance_type == text
+def _same(read: Callable[[str], Any], attribute: str) -> Callable[[str], Test]:
+    """Make a filter by an attribute that has one value."""
+
+    def make(text: str) -> Test:
+        wanted = read(text)
+        return lambda app: getattr(app, attribute) == wanted
+
+    return make
 
 
-def _by_tags(text: str) -> Callable[[Application], bool]:
-    wanted = _words(text)
-    return lambda app: wanted <= set(app.tags)
+def _among(attribute: str) -> Callable[[str], Test]:
+    """Make a filter by an attribute that has one of several values."""
+
+    def make(text: str) -> Test:
+        wanted = _words(text) or {""}
+        return lambda app: getattr(app, attribute) in wanted
+
+    return make
 
 
-def _by_addons(text: str) -> Callable[[Application], bool]:
-    wanted = _words(text)
-    return lambda app: wanted <= set(app.addons)
+def _all_of(attribute: str) -> Callable[[str], Test]:
+    """Make a filter by an attribute that is a list: all words must be in it."""
+
+    def make(text: str) -> Test:
+        wanted = _words(text)
+        return lambda app: wanted <= set(getattr(app, attribute))
+
+    return make
 
 
-def _by_published(text: str) -> Callable[[Application], bool]:
-    wanted = _flag(text)
-    return lambda app: app.published is wanted
+def _by_name(text: str) -> Test:
+    # Names have neither '*' nor '?', so that a whole name is a pattern of itself.
+    return lambda app: fnmatchcase(app.name, text)
 
 
-def _by_immutable(text: str) -> Callable[[Application], bool]:
-    wanted = _flag(text)
-    return lambda app: app.immutable is wanted
-
-
-def _by_vm(text: str) -> Callable[[Application], bool]:
-    wanted = _flag(text)
-    return lambda app: app.vm is wanted
-
-
-def _by_status(text: str) -> Callable[[Application], bool]:
-    wanted = _status(text)
-    return lambda app: app.status is wanted
-
-
-FILTERS: Mapping[str, Callable[[str], Callable[[Application], bool]]] = {
+FILTERS: Mapping[str, Callable[[str], Test]] = {
+    "id": _same(str, "id"),
     "name": _by_name,
-    "instance-type": _by_instance_type,
-    "addons": _by_addons,
-    "tags": _by_tags,
-    "published": _by_published,
-    "immutable": _by_immutable,
-    "status": _by_status,
-    "vm": _by_vm,
+    "instance-type": _among("instance_type"),
+    "boot-package": _same(str, "boot_package"),
+    "abi": _same(str, "abi"),
+    "addons": _all_of("addons"),
+    "tags": _all_of("tags"),
+    "tag": _all_of("tags"),  # the reference's old name
+    "published": _same(_flag, "published"),
+    "immutable": _same(_flag, "immutable"),
+    "inhibit-auto-updates": _same(_flag, "inhibits_updates"),
+    "status": _same(_status, "status"),
+    "vm": _same(_flag, "vm"),
 }
-"""What applications can be filtered by; tags and addons must all be there."""
+"""What applications can be filtered by; tags and addons must all be there.
+
+They are those of the public SDK's `GetApplicationFilters`, and `vm` and `tag` of the reference's
+command line. A name may hold `*` and `?`, an instance type be one of several.
+"""
+
+DESCRIBED = frozenset({"instance-type", "boot-package", "addons", "tags", "tag"})
+"""Filters that look into the manifest."""
 
 
-def matcher(filters: Mapping[str, str]) -> Callable[[Application], bool]:
+def matcher(filters: Mapping[str, str]) -> Test:
     """Return whether an application passes all `filters`. Raises Invalid for one unknown."""
     tests = []
     for name, text in filters.items():

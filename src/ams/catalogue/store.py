@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from ams import schema
-from ams.catalogue.records import Application, LocalVersion, Version
+from ams.catalogue.fields import effective
+from ams.catalogue.records import Application, LocalVersion, Summary, Version
 from ams.catalogue.rules import version_status
 from regkit.oci.application import ApplicationImage, Key, PackageFile
 from regkit.oci.digest import Digest
@@ -52,6 +53,56 @@ def applications(
             created=row.created,
             updated=row.updated,
             versions=tuple(_version(found, row.origin) for found in versions[row.id]),
+            fields=row.fields,
+        )
+        for row in rows
+    ]
+
+
+def by_ids(connection: sa.Connection, ids: Sequence[str]) -> list[Application]:
+    """Return the applications with these ids that there are, in their order: 2 queries for 500."""
+    found: dict[str, Application] = {}
+    for batch in _batches(list(ids)):
+        for item in applications(connection, _APP.c.id.in_(batch)):
+            found[item.id] = item
+    return [found[id_] for id_ in ids if id_ in found]
+
+
+def summaries(connection: sa.Connection, *, described: bool) -> list[Summary]:
+    """Return all applications without their versions, by name, in one query.
+
+    The manifests are read for `described` ones only: they cost most of it.
+    """
+    numbers = sa.select(sa.func.max(_VERSION.c.number)).where(
+        _VERSION.c.application_id == _APP.c.id
+    )
+    published = sa.exists().where(_VERSION.c.application_id == _APP.c.id, _VERSION.c.published)
+    latest = _VERSION.alias()
+    rows = connection.execute(
+        sa.select(
+            _APP.c.id,
+            _APP.c.name,
+            _APP.c.origin,
+            _APP.c.vm,
+            _APP.c.fields,
+            published.label("published"),
+            latest.c.architecture,
+            *([latest.c.manifest] if described else []),
+        )
+        .join(latest, latest.c.application_id == _APP.c.id)
+        .where(latest.c.number == numbers.scalar_subquery())
+        .order_by(_APP.c.name)
+    ).all()
+    return [
+        Summary(
+            id=row.id,
+            name=row.name,
+            origin=row.origin,
+            vm=row.vm,
+            published=row.published,
+            architecture=row.architecture,
+            manifest=effective(row.manifest, row.fields) if described else {},
+            fields=row.fields,
         )
         for row in rows
     ]
@@ -108,6 +159,11 @@ def next_number(connection: sa.Connection, name: str) -> int:
         sa.select(schema.retired.c.next_number).where(schema.retired.c.name == name)
     ).first()
     return 0 if row is None else row.next_number
+
+
+def own_next_number(connection: sa.Connection, id_: str) -> int:
+    """Return the number of an application's next version."""
+    return connection.execute(sa.select(_APP.c.next_number).where(_APP.c.id == id_)).scalar_one()
 
 
 def insert_application(
@@ -205,9 +261,7 @@ def delete_version(connection: sa.Connection, application_id: str, number: int) 
 def delete_application(connection: sa.Connection, application: Application) -> None:
     """Remove an application with its versions; a local one's numbering is remembered."""
     if application.origin == "local":
-        highest = connection.execute(
-            sa.select(_APP.c.next_number).where(_APP.c.id == application.id)
-        ).scalar_one()
+        highest = own_next_number(connection, application.id)
         table = schema.retired
         connection.execute(table.delete().where(table.c.name == application.name))
         connection.execute(table.insert().values(name=application.name, next_number=highest))

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import requests
-
+from ams.client.channel import Channel, WrongCertificate, chunks, filename, metadata
 from ams.client.results import (
     CANCELLED,
     SUCCESS,
@@ -26,18 +25,11 @@ from ams.client.results import (
     mapping,
 )
 from ams.client.transport import BASE_URL, unix_session
-from regkit.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    NoSpace,
-    NotFound,
-    ServiceError,
-    TooLarge,
-    Unavailable,
-)
+from regkit.errors import Invalid, ServiceError
 
 if TYPE_CHECKING:
+    import requests
+
     from aar_interface import Fingerprint
     from regkit.identity import Identity
 
@@ -50,29 +42,11 @@ __all__ = [
     "Operation",
     "StillRunning",
     "TrustedCertificate",
+    "WrongCertificate",
 ]
 
-CONNECT_TIMEOUT = 10
-ANSWER_TIMEOUT = 60
-"""Seconds. Every call is answered quickly: long work is an operation."""
-UPLOAD_TIMEOUT = 300
-"""Seconds for one send, or for the answer after a body was sent (the reference's own value)."""
 WAIT_STEP = 20
-"""Seconds that one request waits for an operation, well below ANSWER_TIMEOUT."""
-CHUNK = 1024 * 1024
-
-_KINDS: dict[int, type[ServiceError]] = {
-    kind.status: kind
-    for kind in (
-        Invalid,
-        Forbidden,
-        NotFound,
-        Conflict,
-        TooLarge,
-        NoSpace,
-        Unavailable,
-    )
-}
+"""Seconds that one request waits for an operation, well below the answer's time-out."""
 
 
 class StillRunning(ServiceError):  # noqa: N818 - the name states the outcome
@@ -100,9 +74,10 @@ class Client:
     can't be reached.
     """
 
-    def __init__(self, session: requests.Session, base_url: str = BASE_URL) -> None:
-        self._session = session
-        self._base = base_url.rstrip("/")
+    def __init__(
+        self, session: requests.Session, base_url: str = BASE_URL, *, is_local: bool = True
+    ) -> None:
+        self._channel = Channel(session, base_url, is_local=is_local)
 
     @classmethod
     def local(cls, socket: Path) -> Client:
@@ -117,7 +92,7 @@ class Client:
         """
         from regkit import pinned  # noqa: PLC0415 - the unix socket needs no TLS
 
-        return cls(pinned.session(pin, identity), url)
+        return cls(pinned.session(pin, identity), url, is_local=False)
 
     def __enter__(self) -> Client:
         return self
@@ -127,76 +102,93 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._channel.close()
 
     # Service
 
     def info(self) -> dict[str, Any]:
         """Return what `GET /1.0` says about the service and the caller."""
-        return mapping(self._get("/1.0"), "description of the service")
+        return mapping(self._channel.get("/1.0"), "description of the service")
+
+    def version(self) -> str:
+        """Return the service's version."""
+        return str(mapping(self._channel.get("/1.0/version"), "version").get("version", ""))
 
     # Applications
 
     def applications(self, filters: Mapping[str, str] | None = None) -> list[Application]:
         """List the applications that fit all `filters` (REST names, such as instance_type)."""
-        documents = self._get("/1.0/applications", params={**(filters or {}), "recursion": "1"})
+        documents = self._channel.get(
+            "/1.0/applications", params={**(filters or {}), "recursion": "1"}
+        )
         return [Application.parse(item) for item in _items(documents)]
 
     def application(self, id_or_name: str) -> Application:
         """Return one application."""
-        return Application.parse(self._get(f"/1.0/applications/{_segment(id_or_name)}"))
+        return Application.parse(self._channel.get(f"/1.0/applications/{_segment(id_or_name)}"))
 
     def create_application(
         self, body: Iterable[bytes], size: int, sha256: str, *, vm: bool = False
     ) -> Operation:
         """Upload a package as a new application; `sha256` is that of the whole body, in hex."""
         params = {"vm": _flag(vm)}
-        return self._upload("POST", "/1.0/applications", _Sized(body, size), sha256, params)
+        return self._channel.upload(
+            "POST", "/1.0/applications", body, size, sha256=sha256, params=params
+        )
 
     def update_application(
         self, id_or_name: str, body: Iterable[bytes], size: int, sha256: str
     ) -> Operation:
         """Upload a package as the next version of an application."""
         path = f"/1.0/applications/{_segment(id_or_name)}"
-        return self._upload("PATCH", path, _Sized(body, size), sha256)
+        return self._channel.upload("PATCH", path, body, size, sha256=sha256)
+
+    def change_application(self, id_or_name: str, fields: Mapping[str, Any]) -> Operation:
+        """Change single fields (REST names); without any, ask for the application's renewal."""
+        path = f"/1.0/applications/{_segment(id_or_name)}"
+        return self._channel.start("PATCH", path, json=dict(fields))
 
     def publish(self, id_or_name: str, number: int, *, published: bool) -> Operation:
         """Publish version `number`, or revoke it."""
-        return self._start(
+        return self._channel.start(
             "PATCH", _version_path(id_or_name, number), json={"published": published}
         )
 
     def delete_application(self, id_or_name: str, *, force: bool = False) -> Operation:
         """Delete an application; `force` also deletes one that the registry owns."""
         path = f"/1.0/applications/{_segment(id_or_name)}"
-        return self._start("DELETE", path, json={"force": force})
+        return self._channel.start("DELETE", path, json={"force": force})
 
     def delete_applications(self, ids: Sequence[str], *, force: bool = False) -> Operation:
         """Delete several applications."""
-        return self._start("DELETE", "/1.0/applications", json={"ids": list(ids), "force": force})
+        return self._channel.start(
+            "DELETE", "/1.0/applications", json={"ids": list(ids), "force": force}
+        )
 
     def delete_version(self, id_or_name: str, number: int, *, force: bool = False) -> Operation:
         """Delete one version of an application."""
-        return self._start("DELETE", _version_path(id_or_name, number), json={"force": force})
+        return self._channel.start(
+            "DELETE", _version_path(id_or_name, number), json={"force": force}
+        )
 
     @contextmanager
     def export(self, id_or_name: str, number: int) -> Iterator[Download]:
         """Download version `number` as a package archive."""
-        response = self._send("GET", _version_path(id_or_name, number), stream=True)
+        response = self._channel.send("GET", _version_path(id_or_name, number), stream=True)
         with response:
             length = response.headers.get("Content-Length", "")
             yield Download(
-                filename=_filename(response.headers.get("Content-Disposition", "")),
+                filename=filename(response.headers.get("Content-Disposition", "")),
                 sha256=response.headers.get("X-AMS-Fingerprint", ""),
                 size=int(length) if length.isdecimal() else None,
-                chunks=_chunks(response),
+                chunks=chunks(response),
             )
 
     # Trust and configuration
 
     def certificates(self) -> list[TrustedCertificate]:
         """List the trusted certificates."""
-        documents = self._get("/1.0/certificates", params={"recursion": "1"})
+        documents = self._channel.get("/1.0/certificates", params={"recursion": "1"})
         return [TrustedCertificate.parse(item) for item in _items(documents)]
 
     def add_certificate(self, pem: str, *, trust_password: str = "") -> str:
@@ -204,64 +196,93 @@ class Client:
         body = {"certificate": pem}
         if trust_password:
             body["trust-password"] = trust_password
-        metadata = self._json(self._send("POST", "/1.0/certificates", json=body))
-        return str(mapping(metadata, "certificate").get("fingerprint", ""))
+        answer = metadata(self._channel.send("POST", "/1.0/certificates", json=body))
+        return str(mapping(answer, "certificate").get("fingerprint", ""))
 
     def certificate(self, prefix: str) -> TrustedCertificate:
         """Return the one trusted certificate whose fingerprint begins with `prefix`."""
-        return TrustedCertificate.parse(self._get(f"/1.0/certificates/{_segment(prefix)}"))
+        return TrustedCertificate.parse(
+            self._channel.get(f"/1.0/certificates/{_segment(prefix, 'amc config trust list')}")
+        )
 
     def remove_certificate(self, fingerprint: str) -> Operation:
         """Stop trusting a certificate."""
-        return self._start("DELETE", f"/1.0/certificates/{_segment(fingerprint)}")
+        return self._channel.start(
+            "DELETE", f"/1.0/certificates/{_segment(fingerprint, 'amc config trust list')}"
+        )
 
     def config(self) -> dict[str, Any]:
         """Return all options with their values."""
-        body = mapping(self._get("/1.0/config"), "configuration")
+        body = mapping(self._channel.get("/1.0/config"), "configuration")
         return mapping(body.get("config"), "configuration")
 
     def set_config(self, name: str, value: str) -> Operation:
         """Set one option; an empty value restores its default."""
-        return self._start("PATCH", "/1.0/config", json={"name": name, "value": value})
+        return self._channel.start("PATCH", "/1.0/config", json={"name": name, "value": value})
+
+    def config_origins(self) -> dict[str, Any]:
+        """Return for every option who set it: `default`, `manual` or the name of its owner."""
+        body = mapping(self._channel.get("/1.0/config/origins"), "origins of the configuration")
+        return mapping(body.get("origins"), "origins of the configuration")
+
+    def managed_config(self, owner: str) -> dict[str, Any]:
+        """Return what `owner` manages: `config` and `certificates` (PEM)."""
+        return mapping(self._channel.get(_managed_path(owner)), "managed configuration")
+
+    def apply_config(self, owner: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Make what `owner` manages exactly `document`: `config` and `certificates` (PEM).
+
+        Returns `changed`, the names of options, and `certificates`, what became of them.
+        """
+        answer = metadata(self._channel.send("PUT", _managed_path(owner), json=document))
+        return mapping(answer, "answer to the managed configuration")
 
     # Registry
 
     def registry_status(self) -> dict[str, Any]:
         """Return how the synchronisation with the registry stands."""
-        return mapping(self._get("/1.0/registry"), "status of the registry")
+        return mapping(self._channel.get("/1.0/registry"), "status of the registry")
 
     def registry_applications(self) -> list[dict[str, Any]]:
         """List what the registry holds."""
-        documents = self._get("/1.0/registry/applications")
+        documents = self._channel.get("/1.0/registry/applications")
         return [mapping(item, "application of the registry") for item in _items(documents)]
 
     def registry_sync(self, *, dry_run: bool = False, allow_deletions: bool = False) -> Operation:
         """Synchronise now; the operation's metadata tells what was, or would be, done."""
         body = {"dry_run": dry_run, "allow_deletions": allow_deletions}
-        return self._start("POST", "/1.0/registry/sync", json=body)
+        return self._channel.start("POST", "/1.0/registry/sync", json=body)
 
     def registry_push(self, id_or_name: str) -> Operation:
         """Push an application's published versions to the registry."""
         path = f"/1.0/registry/applications/{_segment(id_or_name)}/push"
-        return self._start("POST", path)
+        return self._channel.start("POST", path)
 
     def registry_pull(self, name: str) -> Operation:
         """Pull an application's versions from the registry."""
-        return self._start("POST", f"/1.0/registry/applications/{_segment(name)}/pull")
+        return self._channel.start("POST", f"/1.0/registry/applications/{_segment(name)}/pull")
 
     def registry_delete(self, name: str) -> Operation:
         """Delete an application from the registry."""
-        return self._start("DELETE", f"/1.0/registry/applications/{_segment(name)}")
+        return self._channel.start("DELETE", f"/1.0/registry/applications/{_segment(name)}")
 
     # Operations
 
     def operation(self, operation_id: str) -> Operation:
         """Return an operation as it stands."""
-        return Operation.parse(self._get(f"/1.0/operations/{_segment(operation_id)}"))
+        return Operation.parse(self._channel.get(_operation(operation_id)))
+
+    def operations(self) -> list[Operation]:
+        """List the operations that the service remembers, the newest first."""
+        by_status = mapping(
+            self._channel.get("/1.0/operations", params={"recursion": "1"}), "list of operations"
+        )
+        found = [Operation.parse(item) for items in by_status.values() for item in _items(items)]
+        return sorted(found, key=lambda item: item.created, reverse=True)
 
     def cancel(self, operation_id: str) -> None:
         """Ask a running operation to stop."""
-        self._json(self._send("DELETE", f"/1.0/operations/{_segment(operation_id)}"))
+        metadata(self._channel.send("DELETE", _operation(operation_id)))
 
     def wait(
         self,
@@ -288,113 +309,15 @@ class Client:
                     f"{operation.description or 'the operation'} still goes on in the service "
                     f"(operation {operation.id}); wait longer with --timeout"
                 )
-            path = f"/1.0/operations/{_segment(operation.id)}/wait"
-            operation = Operation.parse(self._get(path, params={"timeout": f"{pause:.3f}s"}))
+            path = f"{_operation(operation.id)}/wait"
+            operation = Operation.parse(
+                self._channel.get(path, params={"timeout": f"{pause:.3f}s"})
+            )
         if operation.status_code == CANCELLED:
             raise Cancelled(f"{operation.description or 'the operation'} was cancelled")
         if operation.status_code != SUCCESS:
             raise ServiceError(operation.err or f"{operation.description} failed")
         return operation
-
-    # Transport
-
-    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        return self._json(self._send("GET", path, params=params))
-
-    def _start(self, method: str, path: str, **arguments: Any) -> Operation:
-        return Operation.parse(self._json(self._send(method, path, **arguments)))
-
-    def _upload(
-        self,
-        method: str,
-        path: str,
-        body: _Sized,
-        sha256: str,
-        params: Mapping[str, str] | None = None,
-    ) -> Operation:
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "X-AMS-Fingerprint": sha256,
-            "X-AMS-Request": "{}",
-        }
-        return self._start(
-            method, path, data=body, headers=headers, params=params, wait=UPLOAD_TIMEOUT
-        )
-
-    def _send(
-        self, method: str, path: str, *, wait: float = ANSWER_TIMEOUT, **arguments: Any
-    ) -> requests.Response:
-        try:
-            response = self._session.request(
-                method,
-                self._base + path,
-                timeout=(CONNECT_TIMEOUT, wait),
-                allow_redirects=False,
-                **arguments,
-            )
-        except requests.Timeout:
-            raise Unavailable(
-                f"the management service did not answer within {wait:g} s: look at its log"
-            ) from None
-        except requests.RequestException as error:
-            raise Unavailable(
-                f"the connection to the management service broke ({_reason(error)}): "
-                "look at its log and try again"
-            ) from None
-        if not response.ok:
-            with response:
-                raise _refusal(response)
-        return response
-
-    def _json(self, response: requests.Response) -> Any:
-        try:
-            body = response.json()
-        except (requests.RequestException, ValueError):
-            raise BadAnswer("what answers is not a management service: check its URL") from None
-        if not isinstance(body, dict) or body.get("type") not in ("sync", "async"):
-            raise BadAnswer("what answers is not a management service: check its URL")
-        return body.get("metadata")
-
-
-class _Sized:
-    """A body of known length, so that `requests` sends Content-Length and not chunks."""
-
-    def __init__(self, body: Iterable[bytes], size: int) -> None:
-        self._body = body
-        self._size = size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def __len__(self) -> int:
-        return self._size
-
-
-def _refusal(response: requests.Response) -> ServiceError:
-    message = ""
-    try:
-        body = response.json()
-        message = str(body["error"]) if isinstance(body, dict) and body.get("error") else ""
-    except (requests.RequestException, ValueError):
-        message = ""
-    kind = _KINDS.get(response.status_code, ServiceError)
-    return kind(" ".join(message.split()) or f"the service answered {response.status_code}")
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause's own words."""
-    text = str(error)
-    while error.__context__ is not None:
-        error = error.__context__
-        text = getattr(error, "strerror", None) or str(error) or text
-    return text[:200]
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    try:
-        yield from response.iter_content(CHUNK)
-    except requests.RequestException as error:
-        raise Unavailable(f"the download broke off ({_reason(error)}): try again") from None
 
 
 def _items(documents: Any) -> list[Any]:
@@ -403,11 +326,21 @@ def _items(documents: Any) -> list[Any]:
     return documents
 
 
-def _segment(text: str) -> str:
+def _segment(text: str, see: str = "amc application list") -> str:
     """One path segment. `.` and `..` would be taken for steps in the path."""
     if text in ("", ".", ".."):
-        raise Invalid(f"{text!r} is not an id or a name: see 'amc application list'")
+        raise Invalid(f"{text!r} is not an id or a name: see '{see}'")
     return quote(text, safe="")
+
+
+def _managed_path(owner: str) -> str:
+    if owner in ("", ".", "..") or "/" in owner:
+        raise Invalid(f"{owner[:80]!r} is not an owner's name: write it like juju")
+    return f"/1.0/config/managed/{quote(owner, safe='')}"
+
+
+def _operation(operation_id: str) -> str:
+    return f"/1.0/operations/{_segment(operation_id, 'amc operation list')}"
 
 
 def _version_path(id_or_name: str, number: int) -> str:
@@ -416,9 +349,3 @@ def _version_path(id_or_name: str, number: int) -> str:
 
 def _flag(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _filename(disposition: str) -> str:
-    """The file name that the service proposes, stripped of any folder."""
-    _, _, name = disposition.partition("filename=")
-    return Path(name.split(";")[0].strip().strip('"')).name

@@ -23,7 +23,10 @@ class BadAnswer(ServiceError):  # noqa: N818 - the name states the fault
 
 @dataclass(frozen=True)
 class Operation:
-    """Work that goes on in the service. `metadata` carries progress while it runs."""
+    """Work that goes on in the service. `metadata` carries progress while it runs.
+
+    Times are RFC 3339, as the API gives them.
+    """
 
     id: str
     description: str
@@ -33,6 +36,9 @@ class Operation:
     err: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, list[str]] = field(default_factory=dict)
+    created: str = ""
+    updated: str = ""
+    document: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -52,6 +58,9 @@ class Operation:
             err=str(body.get("err") or ""),
             metadata=_mapping(body.get("metadata") or {}, "operation"),
             resources=_mapping(body.get("resources") or {}, "operation"),
+            created=str(body.get("created_at") or ""),
+            updated=str(body.get("updated_at") or ""),
+            document=body,
         )
 
 

@@ -5,6 +5,6 @@
 
 from ams.packages.archive import Limits
 from ams.packages.manifest import Manifest
-from ams.packages.package import Package, read
+from ams.packages.package import Package, read, renewed
 
-__all__ = ["Limits", "Manifest", "Package", "read"]
+__all__ = ["Limits", "Manifest", "Package", "read", "renewed"]

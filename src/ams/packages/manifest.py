@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -125,12 +127,19 @@ class Watchdog(_Part):
 
 
 class Service(_Part):
-    """A port that the application offers."""
+    """A port that the application offers, or a range of them."""
 
     name: Word
     port: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=65535)]
+    port_end: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=65535)] | None = None
     protocols: Annotated[list[Literal["tcp", "udp"]], Field(min_length=1, max_length=2)]
     expose: Flag | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Service:
+        if self.port_end is not None and self.port_end < self.port:
+            raise ValueError(f"port-end {self.port_end} is below port {self.port}")
+        return self
 
 
 class Resources(_Part):
@@ -140,6 +149,7 @@ class Resources(_Part):
     memory: Size | None = None
     disk_size: Size | None = None
     gpu_slots: CountOrNone | None = None
+    vpu_slots: CountOrNone | None = None
 
 
 class ExtraData(_Part):
@@ -209,6 +219,12 @@ class Manifest(_Part):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that were given, as plain JSON data with the file's own keys."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def render(manifest: Manifest) -> bytes:
+    """Return the bytes of a `manifest.yaml` that says what `manifest` does."""
+    text = yaml.safe_dump(manifest.to_dict(), sort_keys=False, allow_unicode=True)
+    return text.encode()
 
 
 def parse(raw: bytes) -> Manifest:

@@ -95,6 +95,19 @@ def read(
     return Package(manifest, tuple(sorted(files, key=lambda file: file.path)), staging)
 
 
+def renewed(files: Iterable[PackageFile], manifest: Manifest, blobs: BlobStore) -> Package:
+    """Return a package of `files`, whose content is stored already, with another manifest.
+
+    Raises NoSpace.
+    """
+    raw = manifests.render(manifest)
+    staging = Staging(blobs)
+    mode = next((file.mode for file in files if file.path == FILE_NAME), 0o644)
+    made = staging.add(FILE_NAME, mode, [raw], len(raw), yamlsafe.MAX_BYTES)
+    kept = [file for file in files if file.path != FILE_NAME]
+    return Package(manifest, tuple(sorted([*kept, made], key=lambda file: file.path)), staging)
+
+
 def _keeping_head(chunks: Iterable[bytes], head: bytearray) -> Iterator[bytes]:
     """Pass `chunks` on, keeping so much of them that too large a manifest shows."""
     for chunk in chunks:

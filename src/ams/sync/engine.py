@@ -141,6 +141,10 @@ class Engine:
         """Look at once, since something has changed; fits any listener's signature."""
         self._woken.set()
 
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` after each sync, with its error or an empty text."""
+        self._view.listen(listener)
+
     def stop(self) -> None:
         """End `run_forever` soon, a running transfer included; what it staged is kept."""
         self._stopping.set()
@@ -269,10 +273,8 @@ class Engine:
     ) -> Report:
         request = _Request(mode, only=name, retry=True, progress=progress, cancelled=cancelled)
         report = self._sync(request)
-        if report.conflicts and not report.done:
-            raise Conflict("; ".join(report.conflicts))
-        if report.failed and not report.done:
-            raise Conflict("; ".join(report.failed))
+        if (faults := report.conflicts or report.failed) and not report.done:
+            raise Conflict("; ".join(faults))
         return report
 
     def _sync(self, request: _Request) -> Report:

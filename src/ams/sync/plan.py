@@ -129,10 +129,14 @@ class RemoveImported:
 
 @dataclass(frozen=True)
 class Push:
-    """Upload a published local version."""
+    """Upload a published local version.
+
+    `again`: the registry has it, but whoever asked wants every file of it to be there.
+    """
 
     key: Key
     digest: Digest
+    again: bool = False
 
     def __str__(self) -> str:
         return f"push {self.key}"
@@ -312,6 +316,9 @@ def _plan_pushes(given: PlanInput, draft: _Draft) -> None:
                     f"{key}: the registry holds other content under this key, and a version "
                     "never changes: publish a new version"
                 )
+            elif given.only is not None:
+                # The registry's disk may have lost files of it: who names it wants it whole there.
+                draft.steps.append(Push(key, version.digest, again=True))
             elif not same_epoch:
                 draft.found.append((key, version.digest))
         elif same_epoch and given.only is None:

@@ -123,7 +123,7 @@ class Runner:
             if isinstance(step, Withdraw):
                 self._attempt(step, lambda step=step: self._withdraw(step))
         pushes = [step for step in steps if isinstance(step, Push)]
-        self._each(pushes, lambda step: self._attempt(step, lambda: self._push(step, epoch)))
+        self._each(pushes, lambda step: self._push_or_check(step, epoch))
         if fault := self._meter.stopped():
             raise fault
         self._outcome.moved = self._meter.moved()
@@ -205,22 +205,32 @@ class Runner:
 
     # Pushes
 
-    def _push(self, step: Push, epoch: str) -> None:
+    def _push_or_check(self, step: Push, epoch: str) -> None:
+        """Push; a version that was there already counts as done only if something was missing."""
+        sent = self._attempt(step, lambda: self._push(step, epoch), final=not step.again)
+        if sent and step.again:
+            self._finished(step)
+
+    def _push(self, step: Push, epoch: str) -> bool:
+        """Upload what the registry lacks of a version; return whether it was anything."""
+        sent = False
         manifest, config, image = self._catalogue.image(step.key)
         if Digest.of(manifest) != step.digest:
             raise Conflict("it has changed since the plan was made: the next sync looks again")
         self._ledger.record_push(step.key, step.digest, UNDER_WAY, self._clock())
         for digest, size in {file.digest: file.size for file in image.files}.items():
             with self._blob_lock(digest):
-                self._transfer.upload(
+                sent |= self._transfer.upload(
                     step.key, digest, size, lambda n: self._meter.sent(str(step), n)
                 )
         if not self._registry.has_blob(step.key, Digest.of(config)):
+            sent = True
             self._registry.put_small_blob(step.key, Digest.of(config), config)
             self._meter.sent(str(step), len(config))
         self._require_published(step.key)
         self._registry.put_manifest(step.key, manifest)
         self._ledger.record_push(step.key, step.digest, epoch, self._clock())
+        return sent
 
     def _require_published(self, key: Key) -> None:
         version = self._catalogue.get(key.name).version(key.number)
@@ -255,11 +265,14 @@ class Runner:
             self._failed(step, Invalid(f"internal error ({type(fault).__name__})"))
             return None
         if final:
-            self._ledger.release([step.key])
-            with self._lock:
-                self._outcome.done.append(str(step))
-            log.info("sync-step-done", step=str(step), digest=str(step.digest))
+            self._finished(step)
         return result
+
+    def _finished(self, step: Step) -> None:
+        self._ledger.release([step.key])
+        with self._lock:
+            self._outcome.done.append(str(step))
+        log.info("sync-step-done", step=str(step), digest=str(step.digest))
 
     def _failed(self, step: Step, fault: ServiceError) -> None:
         blocks = isinstance(fault, (NoSpace, Forbidden)) or (

@@ -77,15 +77,18 @@ class Transfer:
                 self._seal_or_drop(staged, digest)
             staged.publish()
 
-    def upload(self, key: Key, digest: Digest, size: int, count: Count) -> None:
-        """Send a blob of the store, unless the registry has it; goes on after a cut."""
+    def upload(self, key: Key, digest: Digest, size: int, count: Count) -> bool:
+        """Send a blob of the store, unless the registry has it; goes on after a cut.
+
+        Returns whether it was sent.
+        """
         if self._registry.has_blob(key, digest):
-            return
+            return False
         if size <= SMALL:
             content = b"".join(self._blobs.read(digest))
             self._registry.put_small_blob(key, digest, content)
             count(size)
-            return
+            return True
         failures = 0
         session: UploadSession | None = None
         offset = 0
@@ -109,7 +112,7 @@ class Transfer:
                 session, failures = None, failures + 1
                 self._wait(failures, fault)
             else:
-                return
+                return True
 
     def _seal_or_drop(self, staged: Staged, digest: Digest) -> None:
         try:

@@ -8,7 +8,7 @@ Nothing here decides what to do about it (`ams.sync.plan`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -48,6 +48,11 @@ class View:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._listeners: list[Callable[[str], None]] = []
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the error, or an empty text, of each sync that is recorded."""
+        self._listeners.append(listener)
 
     def snapshot(self) -> Snapshot | None:
         """Return what the registry holds; None before it was first read."""
@@ -113,6 +118,8 @@ class View:
                 .where(schema.registry_state.c.id == _ID)
                 .values(**values)
             )
+        for listener in self._listeners:
+            listener(error)
 
     def last(self) -> tuple[datetime | None, datetime | None, str]:
         """Return when the registry was last checked, last with success, and the last error."""

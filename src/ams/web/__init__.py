@@ -9,16 +9,8 @@ from __future__ import annotations
 from flask import Flask
 
 from ams.service import Service
-from ams.web import (
-    access,
-    applications,
-    certificates,
-    config,
-    operations,
-    registry,
-    root,
-    versions,
-)
+from ams.web import absent, access, swagger
+from ams.web.routes import register
 from regkit import rest
 
 
@@ -28,7 +20,8 @@ def create_app(service: Service) -> Flask:
     app.url_map.strict_slashes = False
     app.extensions[access.EXTENSION] = service
     rest.install(app)
+    absent.install(app)
     access.guard(app)
-    for module in (root, applications, versions, certificates, config, operations, registry):
-        app.register_blueprint(module.blueprint)
+    register(app)
+    app.register_blueprint(swagger.blueprint)
     return app

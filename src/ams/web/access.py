@@ -56,20 +56,38 @@ def open_to_all(view: F) -> F:
     return view
 
 
+def is_open(view: Any) -> bool:
+    """Return whether a view answers callers who aren't trusted."""
+    return getattr(view, _OPEN, False)
+
+
+def still_trusted() -> Callable[[], None]:
+    """Return a check of the current request's caller that may be asked again long after.
+
+    It raises Refused once the trust was taken away or the certificate has expired.
+    """
+    local = serving.is_local(request.environ)
+    certificate = serving.peer_certificate(request.environ)
+    trust = service().trust
+
+    def check() -> None:
+        if not local:
+            trust.admit(certificate)
+
+    return check
+
+
 def watched(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Pass the chunks of a long transfer on for as long as its caller is trusted.
 
     It must be called while the request is at hand. Raises Refused at the first chunk after the
     trust was taken away.
     """
-    local = serving.is_local(request.environ)
-    certificate = serving.peer_certificate(request.environ)
-    trust = service().trust
+    check = still_trusted()
 
     def checked() -> Iterator[bytes]:
         for chunk in chunks:
-            if not local:
-                trust.admit(certificate)
+            check()
             yield chunk
 
     return checked()
@@ -82,7 +100,7 @@ def guard(blueprint_or_app: Any) -> None:
 
 def _admit() -> None:
     view = current_app.view_functions.get(request.endpoint or "")
-    if getattr(view, _OPEN, False):
+    if is_open(view):
         return
     admit_trusted()
 

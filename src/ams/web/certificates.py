@@ -11,10 +11,11 @@ from flask import Response, request
 from pydantic import BaseModel, ConfigDict, Field
 
 from aar_interface import Certificate, InvalidCertificate, Role
-from ams.web import inputs, shapes
+from ams.web import documents, inputs, shapes
 from ams.web.access import admit_trusted, caller, open_to_all, service
 from ams.web.access import blueprint as new_blueprint
 from ams.web.answers import done
+from ams.web.contract import RECURSION, Async, Body, Sync, promises
 from regkit import logs, rest
 from regkit.errors import Forbidden, Invalid, NotFound, Unavailable
 from regkit.trust import Entry
@@ -31,7 +32,10 @@ _guessing = threading.Lock()
 
 
 class NewCertificate(BaseModel):
-    """The body of POST: PEM, or base64 of DER as the public SDK sends it."""
+    """A certificate as PEM, or as base64 of DER as the public SDK sends it.
+
+    Who isn't trusted yet adds the trust password.
+    """
 
     model_config = ConfigDict(extra="ignore")
     certificate: str = Field(min_length=1, max_length=100_000)
@@ -39,8 +43,9 @@ class NewCertificate(BaseModel):
 
 
 @blueprint.get("/certificates")
+@promises(Sync(list[documents.Certificate] | list[documents.Url]), parameters=(RECURSION,))
 def list_certificates() -> Response:
-    """List the trusted certificates: whole with `recursion=1`, as URLs without."""
+    """List the trusted certificates: whole, or as URLs with `recursion=0`."""
     entries = service().trust.list()
     if inputs.flag("recursion", default=True):
         return rest.sync([shapes.certificate(entry) for entry in entries])
@@ -49,6 +54,11 @@ def list_certificates() -> Response:
 
 @blueprint.post("/certificates")
 @open_to_all
+@promises(
+    Sync(documents.Certificate, headers=("Location",)),
+    body=Body(NewCertificate),
+    faults=(409, 413),
+)
 def add_certificate() -> Response:
     """Trust a certificate. An untrusted caller needs the trust password, and its own key."""
     who = caller()
@@ -60,23 +70,27 @@ def add_certificate() -> Response:
     certificate = _parse(body.certificate)
     entry = service().trust.add(certificate, Role.CLIENT)
     log.info("certificate-added", fingerprint=entry.fingerprint, by=who.name)
+    service().events.lifecycle("certificate-added", _url(entry))
     response = rest.sync(shapes.certificate(entry))
     response.headers["Location"] = _url(entry)
     return response
 
 
 @blueprint.get("/certificates/<prefix>")
+@promises(Sync(documents.Certificate), faults=(404,))
 def show_certificate(prefix: str) -> Response:
     """Return the one whose fingerprint begins with `prefix`."""
     return rest.sync(shapes.certificate(_find(prefix)))
 
 
 @blueprint.delete("/certificates/<prefix>")
+@promises(Async(), faults=(404,))
 def remove_certificate(prefix: str) -> Response:
     """Stop trusting it."""
     entry = _find(prefix)
     service().trust.remove(entry.fingerprint)
     log.info("certificate-removed", fingerprint=entry.fingerprint, by=caller().name)
+    service().events.lifecycle("certificate-removed", _url(entry))
     return done("Removing a certificate", {"certificates": [_url(entry)]})
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from flask import request
 from pydantic import BaseModel, ValidationError
 
-from regkit import durations, serving, settings
+from regkit import documents, durations, serving
 from regkit.errors import Invalid, TooLarge
 
 MAX_JSON = 1024 * 1024
@@ -29,7 +29,8 @@ def json_body(model: type[Model]) -> Model:
         if len(content) > MAX_JSON:
             raise TooLarge(f"the request's body is too large (over {MAX_JSON} bytes)")
     try:
-        document: Any = json.loads(content) if content.strip() else {}
+        document: Any = json.loads(content, parse_constant=_refuse) if content.strip() else {}
+        json.dumps(document, ensure_ascii=False).encode()  # half a character is no text
     except (ValueError, RecursionError):
         raise Invalid("the request's body is not JSON") from None
     if not isinstance(document, dict):
@@ -37,8 +38,11 @@ def json_body(model: type[Model]) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        faults = "; ".join(settings.describe(fault) for fault in error.errors())
-        raise Invalid(f"the request's body can't be used: {faults}") from None
+        raise Invalid(f"the request's body can't be used: {documents.faults(error)}") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def flag(name: str, default: bool = False) -> bool:

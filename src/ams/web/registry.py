@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from ams.operations import Cancelled, Task
 from ams.sync import runner
 from ams.sync.report import Report
-from ams.web import inputs, shapes
+from ams.web import documents, inputs, shapes
 from ams.web.access import blueprint as new_blueprint
 from ams.web.access import caller, service
 from ams.web.answers import started
+from ams.web.contract import Async, Body, Sync, promises
 from regkit import logs, rest
 from regkit.errors import NotFound, ServiceError
 
@@ -25,8 +26,11 @@ blueprint = new_blueprint("registry")
 URL = "/1.0/registry/applications"
 
 
-class Sync(BaseModel):
-    """The body of POST on `sync`."""
+class Synchronisation(BaseModel):
+    """How to synchronise.
+
+    `dry_run` only says what would be done; `allow_deletions` carries out what is held.
+    """
 
     model_config = ConfigDict(extra="forbid")
     dry_run: bool = False
@@ -34,15 +38,17 @@ class Sync(BaseModel):
 
 
 @blueprint.get("/registry")
+@promises(Sync(documents.RegistryStatus))
 def status() -> Response:
     """Say how the synchronisation stands; contacts nobody."""
     return rest.sync(service().sync.status())
 
 
 @blueprint.post("/registry/sync")
+@promises(Async(), body=Body(Synchronisation), faults=(413,))
 def sync() -> Response:
     """Synchronise now; the operation's metadata is the report."""
-    body = inputs.json_body(Sync)
+    body = inputs.json_body(Synchronisation)
     engine = service().sync
 
     def work(follow: _Follow) -> Report:
@@ -54,6 +60,7 @@ def sync() -> Response:
 
 
 @blueprint.get("/registry/applications")
+@promises(Sync(list[documents.RegistryApplication]))
 def list_applications() -> Response:
     """List what the registry held at the last look."""
     here = {item.name: item for item in service().catalogue.list()}
@@ -63,6 +70,7 @@ def list_applications() -> Response:
 
 
 @blueprint.post("/registry/applications/<id_or_name>/push")
+@promises(Async(), faults=(404,))
 def push(id_or_name: str) -> Response:
     """Push an application's published versions."""
     item = service().catalogue.get(id_or_name)
@@ -76,6 +84,7 @@ def push(id_or_name: str) -> Response:
 
 
 @blueprint.post("/registry/applications/<id_or_name>/pull")
+@promises(Async())
 def pull(id_or_name: str) -> Response:
     """Pull an application's versions for this architecture."""
     name = _name(id_or_name)
@@ -88,6 +97,7 @@ def pull(id_or_name: str) -> Response:
 
 
 @blueprint.delete("/registry/applications/<id_or_name>")
+@promises(Async())
 def delete(id_or_name: str) -> Response:
     """Delete an application from the registry, for all who pull it."""
     name = _name(id_or_name)

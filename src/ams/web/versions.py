@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from flask import Response
 from pydantic import BaseModel, ConfigDict
@@ -15,9 +15,9 @@ from ams.catalogue import rules
 from ams.web import inputs, uploads
 from ams.web.access import blueprint as new_blueprint
 from ams.web.access import service, watched
-from ams.web.answers import done
-from ams.web.applications import Deletion, require_match, url
-from regkit import rest
+from ams.web.answers import YAML, done, manifest_of
+from ams.web.applications import OCTETS, Deletion, matching, url
+from ams.web.contract import IF_MATCH, Async, Body, File, Sync, promises
 from regkit.errors import NoSpace
 
 blueprint = new_blueprint("versions")
@@ -27,13 +27,14 @@ CHUNK = 256 * 1024
 
 
 class Publication(BaseModel):
-    """The body of PATCH."""
+    """Whether the version is published."""
 
     model_config = ConfigDict(extra="forbid")
     published: bool
 
 
 @blueprint.get("/applications/<id_or_name>/<int:number>")
+@promises(File(OCTETS, headers=(uploads.FINGERPRINT, "Content-Disposition")), faults=(404, 507))
 def export(id_or_name: str, number: int) -> Response:
     """Return the version as an archive that creates it again.
 
@@ -54,7 +55,7 @@ def export(id_or_name: str, number: int) -> Response:
     except BaseException:
         file.close()
         raise
-    response = Response(watched(_chunks(file)), mimetype="application/octet-stream")
+    response = Response(watched(_chunks(file)), mimetype=OCTETS)
     response.call_on_close(file.close)
     response.content_length = size
     # Without quotes: the public SDK takes what follows the first dot for the extension.
@@ -64,12 +65,13 @@ def export(id_or_name: str, number: int) -> Response:
 
 
 @blueprint.patch("/applications/<id_or_name>/<int:number>")
+@promises(Async(), parameters=(IF_MATCH,), body=Body(Publication), faults=(404, 412, 413))
 def publish(id_or_name: str, number: int) -> Response:
     """Publish the version, or revoke it."""
     body = inputs.json_body(Publication)
     catalogue = service().catalogue
     item = catalogue.get(id_or_name)
-    require_match(item)
+    matching()(item)
     if body.published:
         catalogue.publish(item.id, number)
     else:
@@ -79,21 +81,26 @@ def publish(id_or_name: str, number: int) -> Response:
 
 
 @blueprint.delete("/applications/<id_or_name>/<int:number>")
+@promises(Async(), parameters=(IF_MATCH,), body=Body(Deletion), faults=(404, 409, 412, 413))
 def delete(id_or_name: str, number: int) -> Response:
     """Delete the version; the last one can only go with its application."""
     body = inputs.json_body(Deletion)
     catalogue = service().catalogue
     item = catalogue.get(id_or_name)
-    require_match(item)
+    matching()(item)
     catalogue.delete_version(item.id, number, force=body.force)
     return done(f"Deleting version {number} of {item.name}", {"applications": [url(item)]})
 
 
 @blueprint.get("/applications/<id_or_name>/<int:number>/manifest")
+@promises(File(YAML), Sync(dict[str, Any]), faults=(404,))
 def manifest(id_or_name: str, number: int) -> Response:
-    """Return the manifest of the version."""
+    """Return the manifest of the version, as it was packed.
+
+    It is YAML, or an envelope for those who accept `application/json` only.
+    """
     item = service().catalogue.get(id_or_name)
-    return rest.sync(rules.find_version(item, number).manifest)
+    return manifest_of(rules.find_version(item, number).manifest)
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ def create_distribution(registry: Registry, access: Access, metrics: Metrics) ->
     """Make the surface for `/v2`."""
     app = Flask("aar.web.distribution", static_folder=None)
     app.url_map.merge_slashes = False
-    errors.install(app)
+    errors.install(app, access.denied)
     access.guard(app)
     app.register_blueprint(create_listings(registry))
     app.register_blueprint(create_blobs(registry, access, metrics))

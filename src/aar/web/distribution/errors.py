@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from aar.errors import Denied
 from regkit import logs
 from regkit.errors import ServiceError
 
@@ -32,8 +34,17 @@ CODES = {
 }
 
 
-def install(app: Flask) -> None:
-    """Give every fault that leaves a view of `app` the specification's form."""
+def install(app: Flask, denied: Callable[[Denied], None]) -> None:
+    """Give every fault that leaves a view of `app` the specification's form.
+
+    `denied` is told of what the rules refuse.
+    """
+
+    def deny(fault: Denied) -> Response:
+        denied(fault)
+        return _service_error(fault)
+
+    app.register_error_handler(Denied, deny)
     app.register_error_handler(ServiceError, _service_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ConnectionError, _cut)

@@ -1,31 +1,32 @@
-"""Who may come in: the trust store, the same for the registry and the management service.
-
-Trust is a state, not a file: a row per certificate, looked up at every request, so that a change
-acts at once in every process. What a role may do is the services' business.
-
-Rules (FACTS and the register-clients page):
-- the identity is the certificate's fingerprint; a row also keeps the public key's hash;
-- a revoked row stays for ever and refuses its key too, in whatever certificate it comes back;
-- every row has an origin, so that a relation removes only what it added.
-"""
+"""`TrustStore`: look up, add, remove, revoke, admit."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import sqlalchemy as sa
 
 from aar_interface import Certificate, Fingerprint, Role
 from regkit.database import Database
 from regkit.errors import Conflict, Forbidden, Invalid, NotFound
-
-MANUAL = "manual"
-"""The origin of what an operator added; a relation's origin is its id."""
+from regkit.trust import applying
+from regkit.trust.applying import Applied, Wanted
+from regkit.trust.rows import (
+    MANUAL,
+    Change,
+    Entry,
+    Observer,
+    entry_of,
+    from_row,
+    nobody,
+    revocation,
+    row_of,
+    to_row,
+)
 
 MIN_PREFIX = 8
 """The fewest digits of a fingerprint that may stand for it."""
@@ -46,56 +47,14 @@ class Refused(Forbidden):
         self.fingerprint = fingerprint
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One row of the store. Times are aware, UTC; `certificate` is PEM."""
-
-    fingerprint: Fingerprint
-    key_hash: str
-    role: Role
-    certificate: str
-    common_name: str
-    issued: datetime
-    expires: datetime
-    added: datetime
-    last_used: datetime | None
-    origin: str
-    revoked: datetime | None
-    architectures: tuple[str, ...] = ()
-    """The architectures that a publisher may push; empty: all."""
-
-    @property
-    def state(self) -> str:
-        """`trusted` or `revoked`."""
-        return "revoked" if self.revoked else "trusted"
-
-
-def trust_table(metadata: sa.MetaData) -> sa.Table:
-    """Define the store's table in a service's metadata. Times are UTC, ISO 8601."""
-    return sa.Table(
-        "trust",
-        metadata,
-        sa.Column("fingerprint", sa.String(64), primary_key=True),
-        sa.Column("key_hash", sa.String(64), nullable=False, index=True),
-        sa.Column("role", sa.String(16), nullable=False),
-        sa.Column("certificate", sa.Text, nullable=False),
-        sa.Column("common_name", sa.String(255), nullable=False),
-        sa.Column("issued", sa.String(32), nullable=False),
-        sa.Column("expires", sa.String(32), nullable=False),
-        sa.Column("added", sa.String(32), nullable=False),
-        sa.Column("last_used", sa.String(32)),
-        sa.Column("origin", sa.String(255), nullable=False),
-        sa.Column("revoked", sa.String(32)),
-        sa.Column("architectures", sa.Text, nullable=False),
-    )
-
-
 class TrustStore:
     """The certificates that a service trusts, and those that it never will again."""
 
-    def __init__(self, database: Database, table: sa.Table) -> None:
+    def __init__(self, database: Database, table: sa.Table, observer: Observer = nobody) -> None:
+        """Keep rows in `table`; `observer` is told of every change but that of `last_used`."""
         self._database = database
         self._table = table
+        self._observer = observer
         self._lock = threading.Lock()
         self._cached_version: int | None = None
         self._cache: dict[Fingerprint, tuple[Entry | None, bool]] = {}
@@ -117,23 +76,10 @@ class TrustStore:
         now = now or datetime.now(timezone.utc)
         if fault := certificate.fault_at(now):
             raise Invalid(f"the certificate {fault}: make a new one on its machine")
-        entry = Entry(
-            fingerprint=certificate.fingerprint,
-            key_hash=certificate.key_hash,
-            role=role,
-            certificate=certificate.pem,
-            common_name=certificate.common_name,
-            issued=certificate.issued,
-            expires=certificate.expires,
-            added=now,
-            last_used=None,
-            origin=origin,
-            revoked=None,
-            architectures=tuple(sorted(set(architectures))),
-        )
+        entry = entry_of(certificate, role, origin, architectures, now)
         with self._database.write() as connection:
-            existing = self._row(connection, entry.fingerprint)
-            if revoked := self._revocation(connection, entry.fingerprint, entry.key_hash):
+            existing = row_of(connection, self._table, entry.fingerprint)
+            if revoked := revocation(connection, self._table, entry.fingerprint, entry.key_hash):
                 what = "this certificate" if existing else "the key of this certificate"
                 raise Conflict(
                     f"{what} was revoked on {revoked:%Y-%m-%d %H:%M} UTC, which can't be undone: "
@@ -141,17 +87,19 @@ class TrustStore:
                 )
             if existing:
                 raise Conflict("certificate already exists")
-            connection.execute(self._table.insert().values(_to_row(entry)))
+            connection.execute(self._table.insert().values(to_row(entry)))
+            self._observer(connection, Change("added", entry, MANUAL))
         return entry
 
     def get(self, fingerprint: Fingerprint) -> Entry | None:
         """Return the row of `fingerprint`, trusted or revoked."""
         with self._database.read() as connection:
-            return self._row(connection, fingerprint)
+            return row_of(connection, self._table, fingerprint)
 
-    def find(self, prefix: str) -> Entry:
+    def find(self, prefix: str, connection: sa.Connection | None = None) -> Entry:
         """Return the one row whose fingerprint begins with `prefix` (colons, case ignored).
 
+        `connection`: look within the caller's transaction, which may have added it.
         Raises Invalid for too short a prefix or one that fits several, NotFound for none.
         """
         digits = prefix.strip().replace(":", "").lower()
@@ -161,15 +109,15 @@ class TrustStore:
                 "64 hexadecimal digits"
             )
         column = self._table.c.fingerprint
-        with self._database.read() as connection:
-            found = connection.execute(
+        with self._database.read() if connection is None else nullcontext(connection) as reading:
+            found = reading.execute(
                 self._table.select().where(column >= digits, column <= digits + "g").limit(2)
             ).all()
         if not found:
             raise NotFound(f"no certificate has a fingerprint that begins with {digits}")
         if len(found) > 1:
             raise Invalid(f"several fingerprints begin with {digits}: give more digits")
-        return _from_row(found[0]._mapping)
+        return from_row(found[0]._mapping)
 
     def list(self, *, revoked: bool = False) -> list[Entry]:
         """Return the trusted rows, or the revoked ones, oldest first."""
@@ -180,7 +128,7 @@ class TrustStore:
             rows = connection.execute(
                 query.order_by(self._table.c.added, self._table.c.fingerprint)
             ).all()
-        return [_from_row(row._mapping) for row in rows]
+        return [from_row(row._mapping) for row in rows]
 
     def remove(self, fingerprint: Fingerprint) -> None:
         """Stop trusting; it may be added again.
@@ -197,6 +145,7 @@ class TrustStore:
             connection.execute(
                 self._table.delete().where(self._table.c.fingerprint == str(fingerprint))
             )
+            self._observer(connection, Change("removed", entry, MANUAL))
 
     def revoke(self, fingerprint: Fingerprint, now: datetime | None = None) -> None:
         """Refuse the certificate and its key for ever. Raises NotFound, Conflict if it is so."""
@@ -213,6 +162,43 @@ class TrustStore:
                 .where(self._table.c.fingerprint == str(fingerprint))
                 .values(revoked=now.isoformat())
             )
+            self._observer(connection, Change("revoked", replace(entry, revoked=now), MANUAL))
+
+    def apply(
+        self,
+        owner: str,
+        wanted: Iterable[Wanted],
+        now: datetime | None = None,
+        *,
+        for_clients: bool = False,
+        connection: sa.Connection | None = None,
+    ) -> Applied:
+        """Make the rows of `owner` exactly what is `wanted`, in one transaction.
+
+        Its rows are those whose origin is `owner`, or begins with it and a colon; all others, and
+        the revoked ones, stay as they are. `for_clients`: refuse certificates that can't stand
+        for a client. `connection`: do it within the caller's writing transaction.
+
+        Raises Invalid for an owner's name that can't be, and for a certificate that is wanted in
+        two roles; nothing is changed then.
+        """
+        now = now or datetime.now(timezone.utc)
+        with self._database.write() if connection is None else nullcontext(connection) as writing:
+            return applying.apply(
+                writing,
+                self._table,
+                owner,
+                wanted,
+                now,
+                for_clients=for_clients,
+                observer=self._observer,
+            )
+
+    def owned_by(self, owner: str, connection: sa.Connection | None = None) -> list[Entry]:
+        """Return the trusted rows of `owner`, as `apply` counts them, sorted by fingerprint."""
+        with self._database.read() if connection is None else nullcontext(connection) as reading:
+            rows = applying.own_rows(reading, self._table, owner)
+        return [rows[fingerprint] for fingerprint in sorted(rows)]
 
     def admit(self, certificate: Certificate | None, now: datetime | None = None) -> Entry:
         """Return the row of a caller who proved to hold `certificate`, or raise Refused.
@@ -257,69 +243,17 @@ class TrustStore:
         found = cache.get(certificate.fingerprint)
         if found is None:
             with self._database.read() as connection:
-                entry = self._row(connection, certificate.fingerprint)
-                revoked = self._revocation(
-                    connection, certificate.fingerprint, certificate.key_hash
+                entry = row_of(connection, self._table, certificate.fingerprint)
+                revoked = revocation(
+                    connection, self._table, certificate.fingerprint, certificate.key_hash
                 )
             found = (entry, revoked is not None)
             if entry is not None and len(cache) < 10_000:
                 cache[certificate.fingerprint] = found
         return found
 
-    def _row(self, connection: sa.Connection, fingerprint: Fingerprint) -> Entry | None:
-        row = connection.execute(
-            self._table.select().where(self._table.c.fingerprint == str(fingerprint))
-        ).first()
-        return None if row is None else _from_row(row._mapping)
-
     def _existing(self, connection: sa.Connection, fingerprint: Fingerprint) -> Entry:
-        entry = self._row(connection, fingerprint)
+        entry = row_of(connection, self._table, fingerprint)
         if entry is None:
             raise NotFound(f"no certificate has the fingerprint {fingerprint}")
         return entry
-
-    def _revocation(
-        self, connection: sa.Connection, fingerprint: Fingerprint, key_hash: str
-    ) -> datetime | None:
-        table = self._table
-        moment = connection.execute(
-            sa.select(sa.func.min(table.c.revoked)).where(
-                sa.or_(table.c.fingerprint == str(fingerprint), table.c.key_hash == key_hash),
-                table.c.revoked.is_not(None),
-            )
-        ).scalar()
-        return datetime.fromisoformat(moment) if moment else None
-
-
-def _to_row(entry: Entry) -> dict[str, Any]:
-    return {
-        "fingerprint": str(entry.fingerprint),
-        "key_hash": entry.key_hash,
-        "role": str(entry.role),
-        "certificate": entry.certificate,
-        "common_name": entry.common_name,
-        "issued": entry.issued.isoformat(),
-        "expires": entry.expires.isoformat(),
-        "added": entry.added.isoformat(),
-        "last_used": entry.last_used.isoformat() if entry.last_used else None,
-        "origin": entry.origin,
-        "revoked": entry.revoked.isoformat() if entry.revoked else None,
-        "architectures": json.dumps(entry.architectures),
-    }
-
-
-def _from_row(row: Any) -> Entry:
-    return Entry(
-        fingerprint=Fingerprint(row["fingerprint"]),
-        key_hash=row["key_hash"],
-        role=Role(row["role"]),
-        certificate=row["certificate"],
-        common_name=row["common_name"],
-        issued=datetime.fromisoformat(row["issued"]),
-        expires=datetime.fromisoformat(row["expires"]),
-        added=datetime.fromisoformat(row["added"]),
-        last_used=datetime.fromisoformat(row["last_used"]) if row["last_used"] else None,
-        origin=row["origin"],
-        revoked=datetime.fromisoformat(row["revoked"]) if row["revoked"] else None,
-        architectures=tuple(json.loads(row["architectures"])),
-    )

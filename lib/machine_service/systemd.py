@@ -1,0 +1,128 @@
+"""systemd, as far as one unit needs it.
+
+charmhelpers' `service` functions are not used: they say whether something failed, but not why;
+they read a unit's state from exit codes; and they want `/etc/lsb-release`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from machine_service.processes import Finished, demand, execute
+from machine_service.program import Layout
+from machine_service.unit import START_SECONDS, STOP_SECONDS
+
+SYSTEMCTL = "/usr/bin/systemctl"
+JOURNALCTL = "/usr/bin/journalctl"
+
+SECONDS = 60
+"""For what doesn't wait for the service."""
+JOB_SECONDS = START_SECONDS + STOP_SECONDS + SECONDS
+
+_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "MainPID",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "Environment",
+    "InvocationID",
+    "Result",
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """What systemd knows of the unit, in its own words (org.freedesktop.systemd1(5))."""
+
+    load: str
+    active: str
+    pid: int
+    """0: no main process."""
+    enabled: bool
+    stale: bool
+    """The file has changed since systemd read it."""
+    environment: str
+    invocation: str
+    result: str
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the service has said that it is ready, and hasn't ended since."""
+        return self.active in ("active", "reloading")
+
+
+class Systemd:
+    """The service manager's view of the program's unit."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.unit = layout.unit.name
+
+    def state(self) -> State:
+        """Return the unit's state now; a unit that doesn't exist has one too."""
+        done = self._systemctl("show", f"--property={','.join(_PROPERTIES)}", self.unit)
+        shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        return State(
+            load=shown["LoadState"],
+            active=shown["ActiveState"],
+            pid=int(shown.get("MainPID") or 0),
+            enabled=shown.get("UnitFileState") == "enabled",
+            stale=shown["NeedDaemonReload"] == "yes",
+            environment=shown.get("Environment", ""),
+            invocation=shown.get("InvocationID", ""),
+            result=shown.get("Result", ""),
+        )
+
+    def reload_files(self) -> None:
+        """Have systemd read its unit files again."""
+        self._systemctl("daemon-reload")
+
+    def enable(self) -> None:
+        """Have the unit started at boot."""
+        self._systemctl("enable", "--quiet", self.unit)
+
+    def disable(self) -> None:
+        """Undo `enable`."""
+        self._systemctl("disable", "--quiet", self.unit)
+
+    def stop(self) -> None:
+        """Stop the service and wait until it has."""
+        self._systemctl("stop", self.unit, timeout=JOB_SECONDS)
+
+    def forget_failures(self) -> None:
+        """Clear the unit's failed state and the count against its start limit."""
+        self._systemctl("reset-failed", self.unit)
+
+    def start(self) -> bool:
+        """Start the service unless it runs; return whether it is ready."""
+        return self._job("start")
+
+    def restart(self) -> bool:
+        """Stop the service if it runs, start it; return whether it is ready."""
+        return self._job("restart")
+
+    def last_words(self, state: State) -> str:
+        """Return the last line that the service itself wrote, or else what systemd says of it."""
+        execute([JOURNALCTL, "--sync"], timeout=SECONDS)
+        if state.invocation:
+            said = self._journal(f"_SYSTEMD_INVOCATION_ID={state.invocation}", "--lines=20")
+            if said:
+                return said[-1].removeprefix("Error: ")
+            # It never ran: systemd's first complaint is the cause, the others follow from it.
+            said = self._journal(f"INVOCATION_ID={state.invocation}", "--priority=err")
+            if said:
+                return said[0]
+        return f"{self.unit} failed with result {state.result or 'unknown'}"
+
+    def _journal(self, *arguments: str) -> list[str]:
+        options = ["--quiet", "--no-pager", "--output=cat"]
+        done = execute([JOURNALCTL, *options, *arguments], timeout=SECONDS)
+        return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+    def _job(self, verb: str) -> bool:
+        done = execute([SYSTEMCTL, verb, self.unit], timeout=JOB_SECONDS)
+        return done.code == 0
+
+    def _systemctl(self, *arguments: str, timeout: float = SECONDS) -> Finished:
+        done = execute([SYSTEMCTL, *arguments], timeout=timeout)
+        return demand(done, f"systemctl {arguments[0]} failed for {self.unit}")
