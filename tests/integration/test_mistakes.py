@@ -51,6 +51,7 @@ def unrelated(fleet: Fleet, *pairs: tuple[str, str]) -> None:
             "that relation and relate registry-publisher instead",
         ),
     ],
+    ids=["publisher-as-client", "client-as-publisher"],
 )
 def test_the_wrong_pair(pair: Fleet, pair_: tuple[str, str], here: str, there: str) -> None:
     related(pair, pair_)

@@ -75,7 +75,7 @@ class Fleet:
         self.juju.deploy(self.charms["aar"], "aar")
         for site, pair in RELATIONS.items():
             self.juju.deploy(self.charms["ams"], site, num_units=2 if site == "edge" else 1)
-            self.juju.integrate(*pair)
+            self.juju.cli("add-relation", *pair)  # as the documentation has it
         self.settle()
 
     def restore(self) -> None:

@@ -123,6 +123,31 @@ def test_the_interface_does_no_io(module: str) -> None:
     assert not {"socket", "subprocess", "os", "pathlib", "sqlite3"} & MODULES[module]
 
 
+CHARM_SOURCES = sorted((ROOT / "charms").glob("*/src/*.py"))
+
+
+@pytest.mark.parametrize("path", CHARM_SOURCES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_charm_reaches_its_service_by_command_line_only(path: Path) -> None:
+    """It has the lower floors' two libraries, ops, and YAML for the settings that it writes."""
+    own = {source.stem for source in path.parent.glob("*.py")}
+    allowed = {*sys.stdlib_module_names, *own, "aar_interface", "machine_service", "ops", "yaml"}
+    found = set(imports(path.read_text(encoding="utf-8"), path.stem))
+    wrong = [name for name in found if name.split(".")[0] not in allowed]
+    assert not wrong, f"{path} imports {wrong}"
+    if path.stem not in ("charm", "status"):
+        assert "ops" not in {name.split(".")[0] for name in found}, f"{path} speaks Juju"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_charmhelpers_has_one_door(module: str) -> None:
+    if module != "machine_service.account":
+        assert not within_any(MODULES[module], "charmhelpers"), f"{module} uses charmhelpers"
+
+
+def within_any(names: set[str], package: str) -> bool:
+    return any(within(name, (package,)) for name in names)
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
