@@ -174,13 +174,16 @@ def test_across_models(
     far = Fleet(new_model(), charms)
     far.juju.deploy(charms["ams"], "ams")
     far.juju.consume(f"{fleet.juju.model}.aar-client", "registry", owner="admin")
-    far.juju.integrate("ams:registry-client", "registry")
+    pair = ("ams:registry-client", "registry:client")
+    far.juju.integrate(*pair)
+    try:
+        far.settle()
+        joined = far.fingerprint("ams/0")
+        eventually(lambda: joined in fleet.trusted())
+        assert far.registry_of("ams/0")[0] == f"https://{fleet.address()}:3000"
+        far.arrived(["ams/0"], "settings", 0)
+    finally:
+        far.juju.remove_relation(*pair)
+    eventually(lambda: joined not in fleet.trusted())
     far.settle()
-    eventually(lambda: far.fingerprint("ams/0") in fleet.trusted())
-    assert far.registry_of("ams/0")[0] == f"https://{fleet.address()}:3000"
-    far.arrived(["ams/0"], "settings", 0)
-    gone = far.fingerprint("ams/0")
-    far.juju.remove_relation("ams", "registry")
-    far.settle()
-    eventually(lambda: gone not in fleet.trusted())
     assert far.registry_of("ams/0") == ("", "", "pull")
