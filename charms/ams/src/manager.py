@@ -98,7 +98,7 @@ class Manager:
         """Synchronise with the registry now; return the report."""
         flags = ["--dry-run"] if dry_run else []
         flags += ["--allow-deletions"] if allow_deletions else []
-        return self._service.run("amc", "registry", "sync", *flags, timeout=3600)
+        return self._amc("registry", "sync", *flags, timeout=3600)
 
     def registry_status(self) -> dict[str, Any]:
         """Return how the synchronisation stands."""
@@ -125,4 +125,9 @@ class Manager:
         self._json("config", "apply", "--owner", owner, "-", input=json.dumps(document))
 
     def _json(self, *arguments: str, input: str | None = None) -> Any:
-        return json.loads(self._service.run("amc", *arguments, "--format", "json", input=input))
+        return json.loads(self._amc(*arguments, "--format", "json", input=input))
+
+    def _amc(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
+        # Root may have chosen another service as the one that its amc talks to.
+        where = ("--remote", "local")
+        return self._service.run("amc", *where, *arguments, input=input, timeout=timeout)
