@@ -33,8 +33,7 @@ def refuse_foreign(layout: Layout) -> None:
 
 
 def link(layout: Layout) -> None:
-    """Make the launchers and the links to them."""
-    refuse_foreign(layout)
+    """Make the launchers and the links to them, where `refuse_foreign` found nobody else's."""
     program = layout.program
     with files.folder(layout.launchers, 0o755) as descriptor:
         for command in program.commands:

@@ -57,6 +57,14 @@ def folder(
         os.close(descriptor)
 
 
+def create_folder(path: Path, mode: int, owner: int, group: int) -> None:
+    """Make a directory that isn't there, with its owner from the first; leave one that is."""
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.new")
+        with folder(temporary, mode, owner, group):
+            temporary.rename(path)
+
+
 def read(name: str, within: int) -> bytes | None:
     """Return the content of a file in the directory `within`; None: there is none."""
     try:
@@ -76,12 +84,12 @@ def replace(
 
     Whoever reads sees the old content or the new one, also after a power failure.
     """
-    same = read(name, within) == content
-    if same and not _differs(os.stat(name, dir_fd=within), mode, owner, group):
-        return False
     temporary = f".{name}.new"
     with contextlib.suppress(FileNotFoundError):  # left behind by a crash
         os.unlink(temporary, dir_fd=within)
+    same = read(name, within) == content
+    if same and not _differs(os.stat(name, dir_fd=within), mode, owner, group):
+        return False
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE
     descriptor = os.open(temporary, flags, 0o600, dir_fd=within)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - the same
@@ -96,12 +104,12 @@ def replace(
 
 def link(path: Path, target: str) -> bool:
     """Make `path` a link to `target`; return whether it was none. Replaces only links."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
     if path.is_symlink() and str(path.readlink()) == target:
         return False
     if path.exists() and not path.is_symlink():
         raise MachineServiceError(f"{path} is in the way: move it away")
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)
     return True

@@ -105,9 +105,7 @@ class MachineService:
         if before != text:
             self._check(content)
         for path in writable:
-            if not layout.there(path).exists():
-                with files.folder(layout.there(path), 0o750, owner.user, owner.group):
-                    pass
+            files.create_folder(layout.there(path), 0o750, owner.user, owner.group)
         with (
             account.home(layout, owner) as home,
             files.folder("conf", 0o750, os.geteuid(), owner.group, within=home) as folder,

@@ -6,7 +6,9 @@ they read a unit's state from exit codes; and they want `/etc/lsb-release`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from machine_service.processes import Finished, demand, execute
 from machine_service.program import Layout
@@ -18,6 +20,9 @@ JOURNALCTL = "/usr/bin/journalctl"
 SECONDS = 60
 """For what doesn't wait for the service."""
 JOB_SECONDS = START_SECONDS + STOP_SECONDS + SECONDS
+
+_MOUNT_ROOT = "/run/systemd/unit-root"
+"""Where systemd puts a service's file system together; it means the path below."""
 
 _PROPERTIES = (
     "LoadState",
@@ -103,21 +108,26 @@ class Systemd:
 
     def last_words(self, state: State) -> str:
         """Return the last line that the service itself wrote, or else what systemd says of it."""
-        execute([JOURNALCTL, "--sync"], timeout=SECONDS)
-        if state.invocation:
-            said = self._journal(f"_SYSTEMD_INVOCATION_ID={state.invocation}", "--lines=20")
-            if said:
-                return said[-1].removeprefix("Error: ")
-            # It never ran: systemd's first complaint is the cause, the others follow from it.
-            said = self._journal(f"INVOCATION_ID={state.invocation}", "--priority=err")
-            if said:
-                return said[0]
+        own: list[str] = []
+        systemds: list[str] = []
+        for entry in self._journal(state.invocation) if state.invocation else ():
+            # systemd's own lines say which invocation they are about (systemd.journal-fields(7)).
+            said = systemds if "INVOCATION_ID" in entry else own
+            if isinstance(text := entry.get("MESSAGE"), str) and text.strip():
+                said.append(text.strip())
+        if own:
+            return own[-1].removeprefix("Error: ")
+        if systemds:  # the service never ran: the first complaint is the cause of the others
+            return systemds[0].replace(_MOUNT_ROOT, "")
         return f"{self.unit} failed with result {state.result or 'unknown'}"
 
-    def _journal(self, *arguments: str) -> list[str]:
-        options = ["--quiet", "--no-pager", "--output=cat"]
-        done = execute([JOURNALCTL, *options, *arguments], timeout=SECONDS)
-        return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    def _journal(self, invocation: str) -> list[dict[str, Any]]:
+        """Return the last lines from the processes of a start of the service, oldest first."""
+        execute([JOURNALCTL, "--sync"], timeout=SECONDS)
+        options = ["--quiet", "--no-pager", "--output=json", "--lines=100"]
+        match = f"_SYSTEMD_INVOCATION_ID={invocation}"
+        done = execute([JOURNALCTL, *options, match], timeout=SECONDS)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def _job(self, verb: str) -> bool:
         done = execute([SYSTEMCTL, verb, self.unit], timeout=JOB_SECONDS)

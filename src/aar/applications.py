@@ -257,6 +257,17 @@ def remove_versions(
     feed.append(connection, [_change("removed", version, actor, now) for version in versions])
 
 
+def withdraw_quarantined(connection: sa.Connection, now: datetime) -> list[Version]:
+    """Remove what is published although it is in quarantine, as a restored backup may have it.
+
+    The last step of a transaction. Returns what was removed.
+    """
+    held = {item.key for item in quarantine.held(connection)}
+    versions = [version for version in _live(connection) if version.key in held]
+    remove_versions(connection, versions, None, now)
+    return versions
+
+
 def published_with(
     connection: sa.Connection, repository: str, digests: Iterable[Digest]
 ) -> list[Version]:

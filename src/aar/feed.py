@@ -161,10 +161,15 @@ class Feed:
         To be called after a backup was restored.
         """
         with self._database.write() as connection:
-            connection.execute(
-                schema.feed.update().where(schema.feed.c.id == 1).values(epoch=new_epoch())
-            )
+            rotate(connection)
             return _head(connection)
+
+
+def rotate(connection: sa.Connection) -> str:
+    """Begin a new history, in the caller's transaction; return its epoch."""
+    epoch = new_epoch()
+    connection.execute(schema.feed.update().where(schema.feed.c.id == 1).values(epoch=epoch))
+    return epoch
 
 
 def new_epoch() -> str:

@@ -8,10 +8,9 @@ the janitor runs is `aar serve`'s business.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from regkit.blobs import BlobStore
 from regkit.database import Database
 from regkit.errors import Conflict
 from regkit.oci.digest import Digest
+from regkit.upkeep import locks
 
 BATCH = 100
 """Rows or files per transaction, so that nobody waits long for the write lock."""
@@ -35,6 +35,7 @@ class Counts:
     ran: bool = True
     uploads: int = 0
     """Stale uploads that were discarded."""
+    upload_bytes: int = 0
     links: int = 0
     """Blobs that repositories let go of."""
     marked: int = 0
@@ -45,6 +46,16 @@ class Counts:
     """The size of the blobs that were dropped."""
     orphans: int = 0
     """Files dropped that the database didn't know, left by a crash."""
+    orphan_bytes: int = 0
+
+    @property
+    def freed(self) -> int:
+        """Bytes that are free now."""
+        return self.upload_bytes + self.bytes + self.orphan_bytes
+
+
+class _Undo(Exception):  # noqa: N818 - no error: the end of a dry run's transaction
+    """Rolls back what was only tried."""
 
 
 class Janitor:
@@ -65,64 +76,89 @@ class Janitor:
         self._uploads_after = uploads_after
         self._blobs_after = blobs_after
 
-    def run(self, now: datetime) -> Counts:
-        """Clear what has been left over for longer than its period at `now`."""
-        with self._alone() as alone:
+    def run(
+        self,
+        now: datetime,
+        *,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+        patience: float = 0.0,
+    ) -> Counts:
+        """Clear what has been left over for longer than its period at `now`.
+
+        `older_than` takes the place of both periods. `dry_run` only counts. `patience`: seconds
+        to wait for another process that is at it.
+        """
+        uploads_before = now - (self._uploads_after if older_than is None else older_than)
+        before = now - (self._blobs_after if older_than is None else older_than)
+        with self._alone(patience) as alone:
             if not alone:
                 return Counts(ran=False)
-            uploads = self._discard_uploads(now - self._uploads_after)
-            before = now - self._blobs_after
-            links = self._unlink(schema.to_text(before))
-            marked = self._mark(schema.to_text(before))
-            blobs, size = self._sweep()
-            orphans = self._drop_orphans(before)
-            return Counts(True, uploads, links, marked, blobs, size, orphans)
+            uploads, upload_bytes = self._discard_uploads(uploads_before, dry_run)
+            links, marked, blobs, size = self._clear(schema.to_text(before), dry_run)
+            if not dry_run:
+                blobs, size = self._sweep()
+            orphans, orphan_bytes = self._drop_orphans(before, dry_run)
+        return Counts(
+            True, uploads, upload_bytes, links, marked, blobs, size, orphans, orphan_bytes
+        )
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _alone(self, patience: float) -> Iterator[bool]:
+        descriptor = locks.take(self._lock, seconds=patience)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            yield descriptor is not None
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
-    def _discard_uploads(self, before: datetime) -> int:
-        discarded = 0
+    def _discard_uploads(self, before: datetime, dry_run: bool) -> tuple[int, int]:
+        discarded = size = 0
         for info in self._blobs.staged():
             if info.modified >= before:
                 continue
             try:
-                self._blobs.discard(info.name)
+                if not dry_run:
+                    self._blobs.discard(info.name)
             except Conflict:
                 # Somebody is writing it at this moment.
                 continue
             discarded += 1
-        return discarded
+            size += info.size
+        return discarded, size
 
-    def _unlink(self, before: str) -> int:
+    def _clear(self, before: str, dry_run: bool) -> tuple[int, int, int, int]:
+        """Let go of and mark what isn't used; return also what is marked altogether."""
+        blob = schema.blob
+        total = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(blob.c.size), 0)).where(
+            blob.c.state == schema.DELETING
+        )
+        links = marked = count = size = 0
+        with suppress(_Undo), self._database.write() as connection:
+            links = self._unlink(connection, before)
+            marked = self._mark(connection, before)
+            count, size = connection.execute(total).one()
+            if dry_run:
+                raise _Undo
+        return links, marked, count, size
+
+    def _unlink(self, connection: sa.Connection, before: str) -> int:
         """Let repositories go of blobs that none of their manifests refers to."""
         link, reference = schema.repository_blob, schema.reference
         used = sa.exists().where(
             reference.c.repository == link.c.repository, reference.c.digest == link.c.digest
         )
-        with self._database.write() as connection:
-            return connection.execute(link.delete().where(link.c.touched < before, ~used)).rowcount
+        return connection.execute(link.delete().where(link.c.touched < before, ~used)).rowcount
 
-    def _mark(self, before: str) -> int:
+    def _mark(self, connection: sa.Connection, before: str) -> int:
         """Mark blobs that no repository has."""
         blob, link = schema.blob, schema.repository_blob
         linked = sa.exists().where(link.c.digest == blob.c.digest)
-        with self._database.write() as connection:
-            return connection.execute(
-                blob.update()
-                .where(blob.c.state == schema.PRESENT, blob.c.touched < before, ~linked)
-                .values(state=schema.DELETING)
-            ).rowcount
+        return connection.execute(
+            blob.update()
+            .where(blob.c.state != schema.DELETING, blob.c.touched < before, ~linked)
+            .values(state=schema.DELETING)
+        ).rowcount
 
     def _sweep(self) -> tuple[int, int]:
         """Drop what is marked and still so: also what a former run had no time for."""
@@ -145,25 +181,27 @@ class Janitor:
             if len(rows) < BATCH:
                 return count, size
 
-    def _drop_orphans(self, before: datetime) -> int:
+    def _drop_orphans(self, before: datetime, dry_run: bool) -> tuple[int, int]:
         """Drop content without a row: a crash came between publishing it and the commit."""
         blob = schema.blob
-        old = [info.digest for info in self._blobs.blobs() if info.modified < before]
-        dropped = 0
+        old = [info for info in self._blobs.blobs() if info.modified < before]
+        dropped = size = 0
         for start in range(0, len(old), BATCH):
             batch = old[start : start + BATCH]
             query = sa.select(blob.c.digest).where(
-                blob.c.digest.in_([str(item) for item in batch])
+                blob.c.digest.in_([str(info.digest) for info in batch])
             )
             with self._database.read() as connection:
                 known = set(connection.execute(query).scalars())
-            if all(str(digest) in known for digest in batch):
+            if all(str(info.digest) in known for info in batch):
                 continue
             # Only inside the write lock is it certain that no upload is just committing one.
             with self._database.write() as connection:
                 known = set(connection.execute(query).scalars())
-                for digest in batch:
-                    if str(digest) not in known:
-                        self._blobs.delete(digest)
+                for info in batch:
+                    if str(info.digest) not in known:
+                        if not dry_run:
+                            self._blobs.delete(info.digest)
                         dropped += 1
-        return dropped
+                        size += info.size
+        return dropped, size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from aar import audit, schema
@@ -17,6 +18,22 @@ from regkit.blobs.files import Blocking
 from regkit.database import Database
 from regkit.errors import Unavailable
 from regkit.trust import TrustStore
+from regkit.upkeep import locks
+
+MIGRATIONS = "aar:migrations"
+
+PATIENCE = 2.0
+"""Seconds to wait for a restore that is about to end."""
+
+
+def database_url(home: Path, settings: Settings) -> str:
+    """Return where the database of the state root `home` is."""
+    return settings.database.url or f"sqlite:///{home / 'data' / 'aar.db'}"
+
+
+def blob_root(home: Path, settings: Settings) -> Path:
+    """Return the folder of the blobs of the state root `home`."""
+    return settings.storage.fs.root_directory or home / "data"
 
 
 class Registry:
@@ -36,7 +53,7 @@ class Registry:
         self.home = home
         self.settings = settings or Settings()
         data = home / "data"
-        root = self.settings.storage.fs.root_directory or data
+        root = blob_root(home, self.settings)
         try:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.blobs: BlobStore = (
@@ -47,11 +64,18 @@ class Registry:
                 f"{error.filename or data} can't be used ({error.strerror}): check its owner and "
                 "storage.fs.root-directory"
             ) from error
-        self.database = Database(self.settings.database.url or f"sqlite:///{data / 'aar.db'}")
+        self._lock = locks.take(home / locks.STATE, shared=True, seconds=PATIENCE)
+        if self._lock is None:
+            raise Unavailable("the state is being restored: try again when that is done")
         try:
-            self.database.migrate("aar:migrations")
+            self.database = Database(database_url(home, self.settings))
+            try:
+                self.database.migrate(MIGRATIONS)
+            except BaseException:
+                self.database.close()
+                raise
         except BaseException:
-            self.database.close()
+            os.close(self._lock)
             raise
         self.audit = Audit(self.database)
         self.trust = TrustStore(self.database, schema.trust, audit.trust_changed)
@@ -62,7 +86,7 @@ class Registry:
         self.janitor = Janitor(
             self.database,
             self.blobs,
-            data / "janitor.lock",
+            home / locks.JANITOR,
             uploads_after=self.settings.janitor.uploads_after,
             blobs_after=self.settings.janitor.blobs_after,
         )
@@ -70,6 +94,9 @@ class Registry:
     def close(self) -> None:
         """Close the database; idempotent."""
         self.database.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Registry:
         return self

@@ -14,8 +14,8 @@ from regkit.trust import trust_table
 
 metadata = sa.MetaData()
 
-PRESENT, DELETING = "present", "deleting"
-"""The states of a blob; one that is being deleted counts as absent."""
+PRESENT, DELETING, DAMAGED = "present", "deleting", "damaged"
+"""The states of a blob; one that isn't present counts as absent, and the next push replaces it."""
 
 _DIGEST = sa.String(135)
 _TIME = sa.String(32)

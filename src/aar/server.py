@@ -19,18 +19,18 @@ import gevent
 
 from aar.refusals import Refusals
 from aar.registry import Registry
-from aar.settings import CERTIFICATE, CONFIGURATION, Settings
+from aar.settings import CERTIFICATE, CONFIGURATION, KEY, Settings
 from regkit import identity, logs, serving
 from regkit.errors import ServiceError
 from regkit.serving.server import serve
 from regkit.settings import load
+from regkit.upkeep import swap
 
 log = logs.get("aar.serve")
 
 FLUSH_SECONDS = 1.0
 """How long a refusal waits until it is written to the audit log."""
 
-KEY = Path("certs/server.key")
 COMMON_NAME = "aar"
 
 
@@ -39,6 +39,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
 
     Raises ServiceError, with one line for the operator, when it can't start.
     """
+    swap.complete(home)
     settings = _settings(home, log_format)
     server_identity = _identity(home, settings)
     _open(home, settings).close()  # migrate once, and find a bad state root before any worker does

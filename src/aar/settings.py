@@ -23,6 +23,7 @@ from regkit.settings import (
 
 CONFIGURATION = Path("conf/main.yaml")
 CERTIFICATE = Path("certs/server.crt")
+KEY = Path("certs/server.key")
 """Documented paths, under the state root."""
 
 DEFAULT_PORT = 3000

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 
-from regkit.errors import Invalid, NoSpace, Unavailable
+from regkit.errors import Invalid, NoSpace, ServiceError, Unavailable
 
 BUSY_TIMEOUT_MS = 30_000
 _IMMEDIATE = "regkit_immediate"
@@ -174,5 +174,11 @@ def _translated() -> Iterator[None]:
         if "readonly" in text or "unable to open" in text:
             raise Unavailable(
                 f"the database can't be opened ({text}): check the owner of the state directory"
+            ) from error
+        raise
+    except exc.DatabaseError as error:
+        if "malformed" in str(error.orig) or "not a database" in str(error.orig):
+            raise ServiceError(
+                f"the database is damaged ({error.orig}): stop the service and restore a backup"
             ) from error
         raise

@@ -64,9 +64,12 @@ def test_create_list_show(service: Service, tmp_path: Path, name: str) -> None:
     assert version["digest"].startswith("sha256:")
     assert service.ok("app", "show", id_) == service.ok("application", "show", name)
     # Keys that programs read come in the order of the reference.
-    assert list(show(service, name))[:6] == [
-        "id", "name", "status", "published", "immutable", "vm",
-    ]  # fmt: skip
+    keys = "id name status published immutable vm inhibit-auto-updates parent-image"
+    keys += " parent-image-variant tags config versions resources"
+    assert list(show(service, name)) == keys.split()
+    assert list(shown["config"]) == ["instance-type", "boot-package"]
+    keys = "image manifest-version published status extra-data"
+    assert list(version)[:5] == keys.split()
 
 
 def test_lists_for_programs(service: Service, tmp_path: Path, name: str) -> None:

@@ -65,13 +65,6 @@ def test_a_folder_with_a_socket(service: Service, tmp_path: Path) -> None:
     refused(service, folder, "neither a file nor a folder")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_with_an_unreadable_file(service: Service, tmp_path: Path) -> None:
-    folder = write_package(tmp_path / "package", "hostile")
-    (folder / "app.apk").chmod(0)
-    refused(service, folder, "app.apk", "can't be read")
-
-
 def test_every_fault_of_a_manifest_at_once(service: Service, tmp_path: Path) -> None:
     folder = write_package(
         tmp_path / "package",

@@ -45,6 +45,21 @@ def test_no_colour_where_it_is_not_wanted(service: Service) -> None:
     assert ESCAPE not in service.amc("application", "show", "nobody").err
 
 
+COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
+
+
+def test_bars_have_no_colour_where_it_is_not_wanted(service: Service, tmp_path: Path) -> None:
+    folder = write_package(tmp_path / "colourful", "colourful")
+    code, shown = on_terminal(service.home, "application", "create", folder)
+    assert code == 0
+    assert COLOUR.search(shown)
+    folder = write_package(tmp_path / "plain", "plain")
+    code, shown = on_terminal(service.home, "application", "create", folder, NO_COLOR="1")
+    assert code == 0
+    assert "Uploading plain" in shown
+    assert not COLOUR.search(shown)
+
+
 def test_the_question_on_a_terminal(service: Service, tmp_path: Path) -> None:
     service.ok("application", "create", write_package(tmp_path / "package", "asked"))
     code, shown = on_terminal(service.home, "application", "delete", "asked", answer=b"n\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import requests
 
 from aar_interface import Certificate
 from ams.client import Client
+from ams.web import swagger
 from regkit import pinned
 from regkit.errors import Forbidden
 from regkit.identity import Identity
@@ -82,34 +84,15 @@ def test_what_is_open_to_all(remote: Remote, tmp_path: Path) -> None:
         assert status["auth"] == "untrusted"
 
 
-CLOSED = [
-    ("GET", "/1.0/applications"),
-    ("POST", "/1.0/applications"),
-    ("DELETE", "/1.0/applications"),
-    ("GET", "/1.0/applications/x"),
-    ("PATCH", "/1.0/applications/x"),
-    ("DELETE", "/1.0/applications/x"),
-    ("GET", "/1.0/applications/x/0"),
-    ("PATCH", "/1.0/applications/x/0"),
-    ("DELETE", "/1.0/applications/x/0"),
-    ("GET", "/1.0/applications/x/manifest"),
-    ("GET", "/1.0/applications/x/0/manifest"),
-    ("GET", "/1.0/certificates"),
-    ("POST", "/1.0/certificates"),
-    ("DELETE", "/1.0/certificates/0000000000000000"),
-    ("GET", "/1.0/config"),
-    ("PATCH", "/1.0/config"),
-    ("GET", "/1.0/operations"),
-    ("GET", "/1.0/operations/x/wait"),
-    ("DELETE", "/1.0/operations/x"),
-    ("GET", "/1.0/registry"),
-    ("POST", "/1.0/registry/sync"),
-    ("GET", "/1.0/registry/applications"),
-    ("POST", "/1.0/registry/applications/x/push"),
-    ("POST", "/1.0/registry/applications/x/pull"),
-    ("DELETE", "/1.0/registry/applications/x"),
-    ("GET", "/1.0/there-is-none"),
-]
+def closed() -> list[tuple[str, str]]:
+    """Every described request that needs trust, and one that isn't described."""
+    found = [("GET", "/1.0/there-is-none"), ("GET", "/1.0/containers")]
+    for path, methods in swagger.document()["paths"].items():
+        asked = path.replace("{number}", "0").replace("{prefix}", "00000000")
+        for method, operation in methods.items():
+            if operation.get("security") != [{}]:
+                found.append((method.upper(), re.sub(r"\{\w+\}", "x", asked)))
+    return [*found, ("POST", "/1.0/certificates")]  # open to who has the trust password
 
 
 def test_strangers_may_nothing_and_are_logged(
@@ -117,7 +100,9 @@ def test_strangers_may_nothing_and_are_logged(
 ) -> None:
     before = service.state()
     stranger = pairs.make(tmp_path, "stranger")
-    for method, path in CLOSED:
+    requests_ = closed()
+    assert len(requests_) > 30
+    for method, path in requests_:
         refused(remote.call(stranger, method, path), "not authorized", "not trusted")
         mark = str(stranger.certificate.fingerprint)
         until(lambda m=method, p=path, f=mark: service.logged("refused", m, p, f))

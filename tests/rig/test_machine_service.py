@@ -184,7 +184,7 @@ def test_installs_on_a_bare_machine(box: Box) -> None:
     assert box.code("getent group aar") != 0
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
 def test_killed_while_installing(box: Box, seconds: float) -> None:
     box.service(AAR, "remove")
     finished = box.killed(seconds, AAR, "install", f"{STAGE}/wheels")
@@ -288,8 +288,8 @@ def test_it_may_do_little(box: Box, aar: Callable[..., Any], low_port: bool) -> 
     for name in ("CapEff", "CapBnd"):
         assert f"{name}:\t{capabilities}" in status
     assert re.search(r"^Seccomp:\t2$", status, re.M)
-    files = re.search(r"Max open files +(\d+)", box.sh(f"cat /proc/{pid}/limits"))
-    assert files and files[1] == "65536"
+    most = min(65536, int(box.sh("ulimit -Hn")))  # a container gives no more than it has
+    assert re.search(rf"Max open files +{most} ", box.sh(f"cat /proc/{pid}/limits"))
     for place in ("/srv/aar blobs", "/var/snap/aar/common", "/tmp"):
         assert box.code(f"{enter} touch '{place}/x'") == 0
     for place in ("/srv", "/opt/aar", "/etc", "/usr", "/var/lib", "/var/snap/aar/common/conf"):
@@ -320,10 +320,8 @@ def test_why_it_is_down_is_said(box: Box, aar: Callable[..., Any]) -> None:
     # A directory that isn't there any more: systemd's own words.
     aar("configure", SETTINGS, writable=["/srv/gone"])
     box.sh("rmdir /srv/gone")
-    with pytest.raises(Refused, match=r"NotRunning.*/srv/gone"):
+    with pytest.raises(Refused, match=r"NotRunning.* namespacing: /srv/gone: No such file"):
         aar("ensure_running")
-    box.sh("systemctl mask --runtime --quiet --now aar || systemctl mask --quiet aar || true")
-    box.sh("systemctl unmask --quiet --runtime aar; systemctl unmask --quiet aar")
     aar("configure", SETTINGS)
     assert aar("ensure_running") is True
 

@@ -5,6 +5,7 @@ The protocol is that of websocket-client, which shares nothing with the service'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -23,8 +24,9 @@ DEADLINE = 20.0
 class Events:
     """The messages of one websocket, as the objects that they are."""
 
-    def __init__(self, connection: websocket.WebSocket) -> None:
+    def __init__(self, connection: websocket.WebSocket, sock: socket.socket) -> None:
         self.connection = connection
+        self.socket = sock
 
     def next(self) -> dict[str, Any]:
         """Return the next message; pings are answered meanwhile."""
@@ -45,9 +47,11 @@ class Events:
     def ended(self) -> int:
         """Read until the service says goodbye, and return its code."""
         while True:
-            opcode, data = self.connection.recv_data(control_frame=True)
-            if opcode == websocket.ABNF.OPCODE_CLOSE:
-                return int.from_bytes(data[:2], "big")
+            frame = self.connection.recv_frame()
+            if frame.opcode == websocket.ABNF.OPCODE_CLOSE:
+                with contextlib.suppress(OSError):  # it may not have waited for an answer
+                    self.connection.send_close()
+                return int.from_bytes(bytes(frame.data[:2]), "big")  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -67,7 +71,7 @@ def connected(
             header=[f"{name}: {value}" for name, value in headers.items()],
         )
         connection.settimeout(DEADLINE)
-        yield Events(connection)
+        yield Events(connection, sock)
     finally:
         connection.shutdown()
         sock.close()

@@ -240,3 +240,33 @@ def test_descriptors_are_not_leaked(store: BlobStore):
             store.stage(f"none{index}", create=False)
         keep(store, b"x" * 1000, f"u{index}")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_content_that_was_read_is_set_aside_and_the_next_takes_its_place(store: BlobStore):
+    digest = keep(store, b"content")
+    reader = store.read(digest)
+    reader.close()
+    assert store.set_aside(digest, reader.version)
+    assert store.size(digest) is None
+    assert list(store.blobs()) == []
+    with pytest.raises(NotFound):
+        store.read(digest)
+    assert not store.set_aside(digest, reader.version)
+    keep(store, b"content")
+    assert b"".join(store.read(digest)) == b"content"
+
+
+def test_content_that_came_meanwhile_is_not_set_aside(store: BlobStore):
+    digest = keep(store, b"content")
+    reader = store.read(digest)
+    keep(store, b"content")
+    assert not store.set_aside(digest, reader.version)
+    assert store.size(digest) == 7
+    reader.close()
+
+
+def test_a_store_has_no_strays_of_its_own(store: BlobStore):
+    keep(store, b"content")
+    with store.stage("u2") as staged:
+        staged.write(b"more")
+    assert list(store.strays()) == []

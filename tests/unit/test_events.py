@@ -153,7 +153,7 @@ def test_there_is_a_limit_to_listeners():
     events.subscribe()
 
 
-def test_an_event_is_written_once_however_many_listen(monkeypatch: pytest.MonkeyPatch):
+def test_an_event_is_written_once_however_many_listen():
     events = Events(lambda: NOW)
     subscriptions = [events.subscribe() for _ in range(5)]
     events.option("registry.mode")
@@ -161,7 +161,7 @@ def test_an_event_is_written_once_however_many_listen(monkeypatch: pytest.Monkey
     assert len({id(text) for text in texts}) == 1
 
 
-def test_nobody_listens_nothing_is_made(monkeypatch: pytest.MonkeyPatch):
+def test_nobody_listens_nothing_is_made():
     events = Events(clock=lambda: pytest.fail("an event was made"))
     events.operation(operation())
     events.option("registry.mode")

@@ -32,10 +32,10 @@ def opened() -> Iterator[Registry]:
     from aar.registry import Registry  # noqa: PLC0415 - SQLAlchemy and pydantic cost 300 ms
     from aar.settings import CONFIGURATION, Settings  # noqa: PLC0415
     from regkit.settings import load  # noqa: PLC0415
+    from regkit.upkeep import swap  # noqa: PLC0415
 
     home = state_root("aar")
-    with (
-        ownership.acting_as_owner(home, "registry"),
-        Registry(home, load(home / CONFIGURATION, Settings)) as registry,
-    ):
-        yield registry
+    with ownership.acting_as_owner(home, "registry"):
+        swap.complete(home)
+        with Registry(home, load(home / CONFIGURATION, Settings)) as registry:
+            yield registry

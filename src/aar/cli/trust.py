@@ -145,6 +145,7 @@ def _describe(entry: Entry, *, short: bool) -> dict[str, Any]:
         "LastUsed": moment(entry.last_used),
         "Origin": entry.origin,
         "Revoked": moment(entry.revoked),
+        "Certificate": entry.certificate,
     }
 
 

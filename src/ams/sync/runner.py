@@ -354,5 +354,5 @@ class _Meter:
 
 
 def describe(steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return steps in words."""
-    return tuple(str(step) for step in steps)
+    """Return steps in words, without those that may turn out to need nothing."""
+    return tuple(str(step) for step in steps if not (isinstance(step, Push) and step.again))

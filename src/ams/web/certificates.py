@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import threading
 import time
 
@@ -129,5 +128,5 @@ def _parse(text: str) -> Certificate:
         return Certificate.from_der(base64.b64decode("".join(text.split()), validate=True))
     except InvalidCertificate as error:
         raise Invalid(str(error)) from None
-    except binascii.Error:
+    except ValueError:  # not only binascii.Error: a text may be no ASCII
         raise Invalid("the certificate is neither PEM text nor base64 of DER") from None

@@ -159,6 +159,8 @@ def _watchdog(manifest: Mapping[str, Any]) -> documents.Watchdog:
 
 
 def _extra_data(manifest: Mapping[str, Any]) -> dict[str, documents.ExtraData]:
+    if not manifest:
+        return {}
     return {
         name: {
             "target": _text(data.get("target")),
@@ -191,6 +193,8 @@ def _seconds(moment: datetime) -> int:
 
 
 def _text(value: Any) -> str:
+    if value is None:  # most of a manifest's fields aren't there
+        return ""
     return str(value) if isinstance(value, (str, int, float)) else ""
 
 
@@ -203,6 +207,8 @@ def _items(value: Any) -> list[Any]:
 
 
 def _texts(value: Any) -> list[str]:
+    if value is None:
+        return []
     return [item for item in _items(value) if isinstance(item, str)]
 
 

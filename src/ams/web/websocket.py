@@ -18,6 +18,10 @@ from typing import Any, TypeVar
 
 import gevent
 from flask import Blueprint, Response, request
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import AcceptConnection, CloseConnection, Ping, TextMessage
+from wsproto.utilities import ProtocolError
 
 from ams.events import Event, Overrun, Subscription
 from ams.web.access import still_trusted
@@ -33,7 +37,7 @@ PING_EVERY = 25.0
 """Seconds between pings, well below what the connection may idle."""
 IDLE_SECONDS = 75.0
 """A client that answers nothing for so long, pings neither, is gone."""
-SEND_SECONDS = 10.0
+SEND_SECONDS = 5.0
 """A client that doesn't take an event for so long is too slow."""
 GOODBYE_SECONDS = 1.0
 """How long a closing handshake may take."""
@@ -123,7 +127,7 @@ class Stream(Response):
 class _Connection:
     """The websocket itself: frames in, frames out. One greenlet reads, another one sends."""
 
-    def __init__(self, sock: Any, protocol: Any, subscription: Subscription) -> None:
+    def __init__(self, sock: Any, protocol: WSConnection, subscription: Subscription) -> None:
         self._socket = sock
         self._protocol = protocol
         self._subscription = subscription
@@ -141,14 +145,12 @@ class _Connection:
 
     def send(self, text: str) -> None:
         """Send a text message. Raises OSError, gevent.Timeout."""
-        from wsproto.events import TextMessage  # noqa: PLC0415 - only who listens needs it
 
         with self._sending:
             self._write(self._protocol.send(TextMessage(data=text)))
 
     def ping_if_due(self) -> None:
         """Ask for a sign of life now and then."""
-        from wsproto.events import Ping  # noqa: PLC0415
 
         if time.monotonic() - self._pinged >= PING_EVERY:
             self._pinged = time.monotonic()
@@ -157,8 +159,6 @@ class _Connection:
 
     def end(self, code: int, reason: str) -> None:
         """Say goodbye, and give the client a moment to say it too."""
-        from wsproto.connection import ConnectionState  # noqa: PLC0415
-        from wsproto.events import CloseConnection  # noqa: PLC0415
 
         with self._sending:
             if self._protocol.state is ConnectionState.OPEN:
@@ -183,8 +183,6 @@ class _Connection:
 
     def _take(self, data: bytes) -> tuple[int, str] | None:
         """Take what the client sent, answer its control frames; returns why to end, if so."""
-        from wsproto.events import CloseConnection, Ping  # noqa: PLC0415
-        from wsproto.utilities import ProtocolError  # noqa: PLC0415
 
         if not data:
             return GOING_AWAY, "the client has left"
@@ -205,11 +203,8 @@ class _Connection:
             self._socket.sendall(data)
 
 
-def _handshake() -> tuple[Any, bytes]:
+def _handshake() -> tuple[WSConnection, bytes]:
     """Check the request's half of the handshake; returns the protocol and our half of it."""
-    from wsproto import ConnectionType, WSConnection  # noqa: PLC0415
-    from wsproto.events import AcceptConnection  # noqa: PLC0415
-    from wsproto.utilities import ProtocolError  # noqa: PLC0415
 
     refusal = Invalid(f"{request.path} is a websocket: connect with 'Upgrade: websocket'")
     headers = request.headers

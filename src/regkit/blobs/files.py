@@ -1,5 +1,6 @@
 """Blobs as files: `blobs/<algorithm>/<first two digits>/<hex>`, staged content in `uploads/`.
 
+Damaged content goes to `damaged/`, which nothing reads.
 Content is written to a file on the same file system, hashed, fsynced, renamed, and the folder
 fsynced: a blob is there whole or not at all. A writer holds an advisory lock (flock), which the
 kernel drops however the process ends. Nothing else may write below the root.
@@ -42,6 +43,7 @@ class FileBlobStore:
         """Use `root`, which is created; `blocking` runs what may block for long."""
         self._blobs = root / "blobs"
         self._uploads = root / "uploads"
+        self._damaged = root / "damaged"
         self._blocking = blocking
         for folder in (self._blobs, self._uploads):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,9 +112,9 @@ class FileBlobStore:
 
     def blobs(self) -> Iterator[BlobInfo]:
         """Go over all blobs."""
-        for algorithm, length in LENGTHS.items():
+        for algorithm in LENGTHS:
             for path in (self._blobs / algorithm).glob("[0-9a-f][0-9a-f]/*"):
-                if re.fullmatch(rf"[0-9a-f]{{{length}}}", path.name):
+                if _digest(path.parent.relative_to(self._blobs), path.name):
                     with suppress(FileNotFoundError):
                         state = path.stat()
                         moment = _moment(state.st_ctime)
@@ -124,6 +126,28 @@ class FileBlobStore:
         with suppress(FileNotFoundError):
             path.unlink()
             _sync_folder(path.parent)
+
+    def set_aside(self, digest: Digest, version: object) -> bool:
+        """Move damaged content to `damaged/`, durably."""
+        path = self._path(digest)
+        try:
+            if _version(path.stat()) != version:
+                return False
+        except FileNotFoundError:
+            return False
+        self._damaged.mkdir(mode=0o700, exist_ok=True)
+        path.rename(self._damaged / f"{digest.algorithm}-{digest.hex}-{time.time_ns()}")
+        _sync_folder(self._damaged)
+        _sync_folder(path.parent)
+        return True
+
+    def strays(self) -> Iterator[str]:
+        """Name what lies below `blobs/` in no place of a blob."""
+        for folder, _, names in os.walk(self._blobs):
+            place = Path(folder).relative_to(self._blobs)
+            for name in names:
+                if _digest(place, name) is None:
+                    yield str(place / name)
 
     def free(self) -> int:
         """Return the bytes that this user may still write on the file system."""
@@ -276,7 +300,9 @@ class _Reader(Iterator[bytes]):
     ) -> None:
         self._digest = digest
         self._descriptor: int | None = descriptor
-        size = os.fstat(descriptor).st_size
+        state = os.fstat(descriptor)
+        self.version = _version(state)
+        size = state.st_size
         self._position = max(start, 0)
         self._stop = size if stop is None else min(stop, size)
         self._chunk = chunk
@@ -301,6 +327,19 @@ class _Reader(Iterator[bytes]):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _digest(place: Path, name: str) -> Digest | None:
+    """Return the digest of the blob that a file is, by its place below `blobs/`; None for none."""
+    algorithm, _, prefix = str(place).partition("/")
+    length = LENGTHS.get(algorithm)
+    if length is None or prefix != name[:2] or not re.fullmatch(rf"[0-9a-f]{{{length}}}", name):
+        return None
+    return Digest(algorithm, name)
+
+
+def _version(state: os.stat_result) -> tuple[int, int, int, int]:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

@@ -93,6 +93,11 @@ class BlobReader(Protocol):
         """Stop before the end; idempotent."""
         ...
 
+    @property
+    def version(self) -> object:
+        """What tells this content from any other that takes the blob's place later."""
+        ...
+
 
 class BlobStore(Protocol):
     """Blobs by digest, and staged content by name (a letter or digit, then also `.`, `_`, `-`)."""
@@ -136,6 +141,17 @@ class BlobStore(Protocol):
 
     def delete(self, digest: Digest) -> None:
         """Drop a blob; idempotent."""
+        ...
+
+    def set_aside(self, digest: Digest, version: object) -> bool:
+        """Take damaged content away, so that nobody reads it any more; a person still may.
+
+        Returns false, and does nothing, unless it is what was read as `version`.
+        """
+        ...
+
+    def strays(self) -> Iterator[str]:
+        """Name what lies among the blobs and is none."""
         ...
 
     def free(self) -> int:
