@@ -207,5 +207,3 @@ def _version_row(entry: Entry, text: str) -> dict[str, Any]:
         "published_at": text,
         "removed_at": None,
     }
-
-

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 STOP_SECONDS = 60
 
 
-class DriverFailed(RuntimeError):
+class DriverFailed(RuntimeError):  # noqa: N818 - the name states the outcome
     """A driver met a wrong answer, or broke; the message says which."""
 
 

@@ -24,7 +24,7 @@ LOCK = ROOT / "locks" / "bench.txt"
 PEERS = ("docker-registry", "nginx")
 
 
-class Missing(RuntimeError):
+class Missing(RuntimeError):  # noqa: N818 - the name states the outcome
     """Something isn't installed; the message is one line and says what to do."""
 
 

@@ -1,4 +1,4 @@
-"""Certificates of the benchmark's servers and clients: ECDSA P-256, self-signed, as AMS makes them.
+"""Certificates of servers and clients: ECDSA P-256, self-signed, as AMS makes them.
 
 One server certificate for all servers, so that a handshake costs the same. `regkit.identity` makes
 the few that services own; here are the many that clients show, without its locks and fsyncs.

@@ -18,17 +18,21 @@ from benchmarks.processes import Usage
 from benchmarks.servers import Aar, DockerRegistry, Nginx, Server
 from regkit import identity
 
+STOCK = "stock"
+"""The folder beside those of labs for what is kept from one to the next."""
 CONTENDERS = (Aar.name, DockerRegistry.name, Nginx.name)
 
 
 class Lab:
-    """A context manager; leaving ends every process and removes the folder."""
+    """A context manager; leaving ends every process and removes the folder.
 
-    def __init__(
-        self, python: Path, parent: Path, contenders: Iterable[str] = CONTENDERS
-    ) -> None:
+    What takes long to make, registries with many versions, is kept in `stock` for the next lab.
+    """
+
+    def __init__(self, python: Path, parent: Path, contenders: Iterable[str] = CONTENDERS) -> None:
         """`python` runs the drivers; `parent` is on the disk that is to be measured."""
         self.python = python
+        self._stock = parent / STOCK
         self.contenders = tuple(contenders)
         parent.mkdir(parents=True, exist_ok=True)
         # AMS's unix socket is below it, and the system allows 107 bytes for its path.
@@ -77,18 +81,21 @@ class Lab:
     def server(self, name: str) -> Server:
         """Return one of CONTENDERS, running."""
         if name not in self._servers:
-            folder, both = self.folder / name, (self.client, self.publisher)
-            made: Server
-            if name == Aar.name:
-                made = self.aar(folder)
-            elif name == DockerRegistry.name:
-                made = DockerRegistry(folder, self.server_identity, both)
-            else:
-                made = Nginx(folder, self.server_identity, both)
+            made = self.another(name, self.folder / name)
             made.start()
             self._stack.callback(made.stop)
             self._servers[name] = made
         return self._servers[name]
+
+    def another(self, name: str, folder: Path, clients: Iterable[Client] = ()) -> Server:
+        """Make a server of its own of one of CONTENDERS, not started.
+
+        It trusts the usual two; ours trusts `clients`, too.
+        """
+        if name == Aar.name:
+            return self.aar(folder, clients)
+        kind = DockerRegistry if name == DockerRegistry.name else Nginx
+        return kind(folder, self.server_identity, (self.client, self.publisher))
 
     def aar(self, folder: Path, clients: Iterable[Client] = ()) -> Aar:
         """Make a registry of ours that isn't started; it trusts `clients` beside the usual two."""
@@ -98,20 +105,32 @@ class Lab:
     def stocked(self, versions: int, clients: Iterable[Client] = ()) -> Aar:
         """Make a registry of ours with so many versions, not started; the versions stay as they
         are for every caller, which must not run at the same time as another's."""
-        folder = self.folder / f"aar-{versions}"
+        folder = self._stock / f"aar-{versions}"
         if not folder.exists():
-            total = catalogue.fill(folder, catalogue.entries(versions))
+            making = self.folder / f"aar-{versions}"
+            total = catalogue.fill(making, catalogue.entries(versions))
             last = next(catalogue.entries(1, first=versions - 1))
-            catalogue.check(folder, last, total)
+            catalogue.check(making, last, total)
+            self._stock.mkdir(exist_ok=True)
+            making.rename(folder)
         return self.aar(folder, clients)
 
     def servers(self, *wanted: str) -> list[Server]:
         """Return those of `wanted` that take part in this run, running."""
         return [self.server(name) for name in wanted if name in self.contenders]
 
+    def ciphers(self) -> list[str]:
+        """Say what each running server agrees upon with a client that offers what drivers do."""
+        return [
+            f"{name}: {server.cipher(self.client)}, HTTP/1.1, client certificate"
+            for name, server in self._servers.items()
+        ]
+
     # Load
 
-    def job(self, kind: str, clients: Sequence[Client] | None = None, **more: Any) -> dict[str, Any]:
+    def job(
+        self, kind: str, clients: Sequence[Client] | None = None, /, **more: Any
+    ) -> dict[str, Any]:
         """Return a job for a driver that acts as `clients` (one client for all, if None)."""
         key = self.server_identity.certificate.key_hash
         who = [self.client] if clients is None else clients
@@ -128,7 +147,7 @@ class Lab:
         return [count // parts + (1 if index < count % parts else 0) for index in range(parts)]
 
     def run(self, server: Server, jobs: Sequence[dict[str, Any]]) -> tuple[Outcome, Usage]:
-        """Run jobs from beginning to end, each in a driver; tell what the server used meanwhile."""
+        """Run jobs to their end, each in a driver; tell what the server used meanwhile."""
         with self.crew(jobs) as crew, server.group.measured() as used:
             crew.go()
             outcome = crew.outcome()

@@ -26,7 +26,7 @@ _RESET_PEAK = "5"
 """proc(5), clear_refs: the peak of the resident set begins anew at the present size."""
 
 
-class NotReady(RuntimeError):
+class NotReady(RuntimeError):  # noqa: N818 - the name states the outcome
     """A process didn't come to where it should; the message has its last lines."""
 
 
@@ -137,6 +137,10 @@ class Group:
                 found.own += _proportional(pid)
         return found
 
+    def sockets(self) -> int:
+        """Return how many TCP connections the group holds, listening sockets left out."""
+        return sum(len(_sockets(pid) & _established(pid)) for pid in self.members())
+
     @contextmanager
     def measured(self) -> Iterator[Usage]:
         """Fill the given Usage with what is used inside the block."""
@@ -178,13 +182,13 @@ class Group:
                     self._news.notify_all()
 
 
-def until(condition: Callable[[], object], seconds: float) -> None:
-    """Look at a condition until it holds. Raises NotReady after `seconds`."""
+def until(condition: Callable[[], object], seconds: float, pause: float = 0.005) -> None:
+    """Look at a condition every `pause` seconds until it holds. Raises NotReady."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise NotReady(f"what was waited for didn't come within {seconds:g} s")
-        time.sleep(0.005)
+        time.sleep(pause)
 
 
 def free_port() -> int:
@@ -195,7 +199,7 @@ def free_port() -> int:
 
 
 def await_port(group: Group, port: int, seconds: float = START_SECONDS) -> None:
-    """Wait until `group` takes connections on `port`. Raises NotReady when it ends or never does."""
+    """Wait until `group` takes connections on `port`. Raises NotReady when it ends before."""
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -235,6 +239,23 @@ def _status(pid: int) -> dict[str, int]:
     return {
         row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3 and row[2] == "kB"
     }
+
+
+def _sockets(pid: int) -> set[str]:
+    """Return the inodes of a process's sockets."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = str(link.readlink())
+            if target.startswith("socket:["):
+                found.add(target[len("socket:[") : -1])
+    return found
+
+
+def _established(pid: int) -> set[str]:
+    """Return the inodes of established TCP connections (proc(5), net/tcp: state 01)."""
+    rows = Path(f"/proc/{pid}/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
+    return {row.split()[9] for row in rows if row.split()[3] == "01"}
 
 
 def _proportional(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""Figures as values: a sample per round, a row per case and contender, goals over rows; as JSON."""
+"""Figures as values, and as JSON: samples of rounds, rows of cases and contenders, goals."""
 
 from __future__ import annotations
 

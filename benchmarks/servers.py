@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urljoin
@@ -81,17 +82,19 @@ class Server:
         """Return a session with the server as `client`."""
         return pinned.session(self.identity.certificate.fingerprint, client.identity)
 
-    def put(self, made: Application, publisher: Client) -> None:
-        """Bring an application there, by HTTP."""
+    def put(self, made: Application, publisher: Client) -> float:
+        """Bring an application there, by HTTP; return when its manifest was sent."""
         with self.session(publisher) as session:
             for blob in (*made.blobs, made.config):
                 self._push(session, made.repository, blob)
+            begun = time.monotonic()
             answer = session.put(
                 f"{self.url}/v2/{made.repository}/manifests/{made.key.tag}",
                 data=made.manifest,
                 headers={"Content-Type": MANIFEST},
             )
             _expect(answer, 201)
+        return begun
 
     def forget(self, digests: Iterable[str]) -> None:
         """Remove the content of blobs from the disk, behind the server's back: room is short."""
@@ -99,6 +102,13 @@ class Server:
             path = self._stored(Digest.parse(digest))
             if path is not None:
                 path.unlink(missing_ok=True)
+
+    def metric(self, client: Client, name: str) -> float:
+        """Return one of the numbers that the server tells Prometheus: the sum over its labels."""
+        with self.session(client) as session:
+            text = session.get(f"{self.url}/metrics").text
+        lines = [line.rpartition(" ") for line in text.splitlines() if line.startswith(name)]
+        return sum(float(value) for key, _, value in lines if key.partition("{")[0] == name)
 
     def cipher(self, client: Client) -> str:
         """Shake hands as the drivers do; return protocol and cipher suite."""
@@ -226,7 +236,7 @@ class Nginx(Server):
 
     name = "nginx"
 
-    def put(self, made: Application, publisher: Client) -> None:
+    def put(self, made: Application, publisher: Client) -> float:
         """Link the application's parts to the paths where registries have them."""
         base = self.folder / "www" / "v2" / made.repository
         for folder in (base / "blobs", base / "manifests"):
@@ -237,6 +247,7 @@ class Nginx(Server):
                 os.link(blob.path, target)
         for name in (str(made.digest), made.key.tag):
             (base / "manifests" / name).write_bytes(made.manifest)
+        return time.monotonic()
 
     def _launch(self, port: int) -> Group:
         authorities = self.folder / "clients.crt"

@@ -16,16 +16,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 import yaml
 
+from aar.feed import Cursor
 from aar.registry import Registry
 from aar_interface import Certificate, Role
 from ams import schema
 from ams.catalogue.records import new_id
-from ams.catalogue.store import insert_application, insert_version
 from ams.client import Client
 from ams.service import Service
-from benchmarks.catalogue import BATCH, Entry, entries, store_blob
+from benchmarks.catalogue import BATCH, PER_APPLICATION, Entry, entries, store_blob
 from benchmarks.driver import CIPHER, GROUP
 from benchmarks.processes import Group
 from benchmarks.servers import Aar
@@ -149,58 +150,99 @@ class Site:
         return done.stdout
 
 
-def stock(site: Site, made: Iterable[Entry], registry: Aar) -> None:
-    """Let a site that isn't running have imported `made`, up to the registry's present head."""
+def stock(site: Site, made: Iterable[Entry], registry: Aar) -> int:
+    """Let a site that isn't running have imported `made`, up to the registry's present head.
+
+    Returns how many versions; the site's own catalogue must then find as many.
+    """
     with Registry(registry.folder) as source:
         head = source.feed.head()
     moment = datetime.now(timezone.utc)
-    rest = iter(made)
-    known: dict[str, str] = {}
+    rest, ids, total = iter(made), dict[str, str](), 0
     service = Service(site.home)
     try:
+        with service.database.write() as connection:
+            _insert(connection, schema.registry_state, [_state(registry, head, moment)])
         while batch := list(islice(rest, BATCH)):
             for entry in batch:
                 for content in entry.files:
                     store_blob(site.home / "data" / "blobs", content)
             with service.database.write() as connection:
-                for entry in batch:
-                    name, number = entry.key.name, entry.key.number
-                    if name not in known:
-                        known[name] = new_id()
-                        insert_application(
-                            connection,
-                            known[name],
-                            name,
-                            origin="registry",
-                            vm=False,
-                            next_number=number + 1,
-                            now=moment,
-                        )
-                    insert_version(
-                        connection,
-                        known[name],
-                        entry.image,
-                        entry.manifest,
-                        entry.config,
-                        published=True,
-                        created=moment,
-                    )
-                rows = [_mirrored(entry, head.seq) for entry in batch]
-                connection.execute(schema.registry_version.insert(), rows)
-        with service.database.write() as connection:
-            connection.execute(
-                schema.registry_state.insert().values(
-                    id=1,
-                    fingerprint=str(registry.identity.certificate.fingerprint),
-                    epoch=head.epoch,
-                    seq=head.seq,
-                    checked_at=moment,
-                    succeeded_at=moment,
-                    error="",
-                )
-            )
+                _insert_batch(connection, batch, ids, head.seq, moment)
+            total += len(batch)
+        assert len(service.catalogue.versions()) == total
     finally:
         service.stop()
+    return total
+
+
+def _insert_batch(
+    connection: sa.Connection, batch: list[Entry], ids: dict[str, str], seq: int, now: datetime
+) -> None:
+    """Write what `ams.catalogue.imports.add` and `ams.sync.view` write, many at a time."""
+    fresh = {entry.key.name: new_id() for entry in batch if entry.key.name not in ids}
+    ids |= fresh
+    applications = [
+        {
+            "id": id_,
+            "name": name,
+            "origin": "registry",
+            "vm": False,
+            "next_number": PER_APPLICATION,
+            "created": now,
+            "updated": now,
+        }
+        for name, id_ in fresh.items()
+    ]
+    versions, files = [], []
+    for entry in batch:
+        id_, number = ids[entry.key.name], entry.key.number
+        versions.append(
+            {
+                "application_id": id_,
+                "number": number,
+                "architecture": entry.key.architecture,
+                "digest": str(entry.digest),
+                "size": entry.image.size,
+                "published": True,
+                "manifest": dict(entry.image.manifest),
+                "oci_manifest": entry.manifest,
+                "oci_config": entry.config,
+                "created": entry.image.created,
+            }
+        )
+        files += [
+            {
+                "application_id": id_,
+                "number": number,
+                "path": file.path,
+                "digest": str(file.digest),
+                "size": file.size,
+                "mode": file.mode,
+            }
+            for file in entry.image.files
+        ]
+    _insert(connection, schema.application, applications)
+    _insert(connection, schema.version, versions)
+    _insert(connection, schema.version_file, files)
+    _insert(connection, schema.registry_version, [_mirrored(entry, seq) for entry in batch])
+
+
+def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+def _state(registry: Aar, head: Cursor, now: datetime) -> dict[str, Any]:
+    return {
+        "id": 1,
+        "fingerprint": str(registry.identity.certificate.fingerprint),
+        "epoch": head.epoch,
+        "seq": head.seq,
+        "checked_at": now,
+        "succeeded_at": now,
+        "error": "",
+    }
 
 
 def stocked(home: Path, registry: Aar, versions: int) -> Site:

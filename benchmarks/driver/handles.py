@@ -101,7 +101,7 @@ class Handle:
             (pycurl.SSL_VERIFYHOST, 0),
             (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_3),
             (pycurl.TLS13_CIPHERS, CIPHER),
-            (pycurl.SSL_EC_CURVES, GROUP),
+            (pycurl.SSL_EC_CURVES, GROUP),  # pyright: ignore[reportAttributeAccessIssue] - newer
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
             (pycurl.SSL_SESSIONID_CACHE, 0),
             (pycurl.NOSIGNAL, 1),
@@ -167,7 +167,9 @@ class Handle:
         if self._expected is not None and self._size != len(self._expected):
             raise WrongAnswer(f"{target.method} {target.url}: {self._size} bytes are too few")
         if target.sha256 is not None and self._hasher.hexdigest() != target.sha256:
-            raise WrongAnswer(f"{target.method} {target.url}: {self._size} bytes of another digest")
+            raise WrongAnswer(
+                f"{target.method} {target.url}: {self._size} bytes of another digest"
+            )
         done(answer)
 
     def _begin(self, target: Target, done: Callable[[Answer], None]) -> None:

@@ -27,20 +27,17 @@ class Hold:
         self._loop = Loop(len(self._handles))
 
     def prepare(self) -> None:
-        """Connect, a wave at a time: a handle's first request always opens a connection."""
+        """Connect, a wave at a time, and begin to wait."""
         for at in range(0, len(self._handles), WAVE):
             wave = self._handles[at : at + WAVE]
-            left = len(wave)
-
-            def done(_answer: Answer) -> None:
-                nonlocal left
-                left -= 1
-
             for handle in wave:
                 # Otherwise a wave would use the connections of the former one.
                 handle.new_connection(True)
-                self._loop.start(handle.ask(self._first, done))
-            self._loop.run(lambda: left == 0)
+            self._ask(wave)
+        for handle in self._handles:
+            handle.new_connection(False)
+        # The first may have been idle for long: now all are from the same moment on.
+        self._ask(self._handles)
         if self._poll is None:
             return
 
@@ -48,8 +45,18 @@ class Hold:
             raise WrongAnswer("a long-poll ended by itself: something has changed meanwhile")
 
         for handle in self._handles:
-            handle.new_connection(False)
             self._loop.start(handle.ask(self._poll, answered))
+
+    def _ask(self, handles: list[Handle]) -> None:
+        left = len(handles)
+
+        def done(_answer: Answer) -> None:
+            nonlocal left
+            left -= 1
+
+        for handle in handles:
+            self._loop.start(handle.ask(self._first, done))
+        self._loop.run(lambda: left == 0)
 
     def run(self) -> Tally:
         """Stay until told to stop."""

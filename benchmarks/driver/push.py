@@ -82,7 +82,7 @@ class Push:
         self.digests: list[str] = []
 
     def prepare(self) -> None:
-        """Make the contents and connect."""
+        """Make the contents, hash them, and connect."""
         block = memoryview(os.urandom(BLOCK))
         contents = [Content.make(self._size, block) for _ in range(self._streams * self._count)]
         self.digests = [content.digest for content in contents]
@@ -102,12 +102,14 @@ class Push:
         self._loop.run(lambda: left == 0)
 
     def run(self) -> Tally:
-        """Push everything."""
+        """Push everything, or what can be pushed until told to stop."""
+        self._loop.listen()
         self._left = self._streams * self._count
         self._start = time.perf_counter()
         for handle, contents in self._publishers:
             self._next(handle, contents)
-        self._loop.run(lambda: self._left == 0)
+        self._loop.run(lambda: self._left == 0 or self._loop.stopped)
+        self._loop.cancel_all()
         return self._tally
 
     def _next(self, handle: Handle, contents: list[tuple[Content, str]]) -> None:

@@ -64,11 +64,11 @@ def measure(lab: Lab, scale: Scale) -> Measured:
     for name in sizes:
         case = _case(name, 1)
         for other, limit in (("docker-registry", 1.0), ("nginx", 1.1)):
-            text = f"{name}, 1 stream, × {other}"
+            text = f"{name}, 1 stream, x {other}"
             goals.append(at_least(text, rows.ratio(case, "aar", other), limit))
         ratio = rows.ratio(_case(name, 4), "aar", "docker-registry")
-        goals.append(at_least(f"{name}, 4 streams, × docker-registry", ratio, 1.0))
-    goals.append(at_most("peak memory at 1 GB, × that at 1 MB (1 stream)", _growth(rows), FLAT))
+        goals.append(at_least(f"{name}, 4 streams, x docker-registry", ratio, 1.0))
+    goals.append(at_most("peak memory at 1 GB, x that at 1 MB (1 stream)", _growth(rows), FLAT))
     return Measured(rows.all, goals)
 
 

@@ -48,20 +48,16 @@ def measure(lab: Lab, scale: Scale) -> Measured:
     ]
     rows = Rows(interleave(trials, scale.rounds, warm_up=not scale.quick))
     goals = [
-        at_least(f"{case}, × docker-registry", rows.ratio(case, *CONTENDERS), 2.0)
+        at_least(f"{case}, x docker-registry", rows.ratio(case, *CONTENDERS), 2.0)
         for case in dict.fromkeys(trial.case for trial in trials)
     ]
-    small, large = (
-        rows.get(_case(name, 1, chunked=False), "aar") for name in ("1 MB", "1 GB")
-    )
+    small, large = (rows.get(_case(name, 1, chunked=False), "aar") for name in ("1 MB", "1 GB"))
     growth = large.peak / small.peak if small and large else None
-    goals.append(at_most("peak memory at 1 GB, × that at 1 MB (monolithic)", growth, 1.2))
+    goals.append(at_most("peak memory at 1 GB, x that at 1 MB (monolithic)", growth, 1.2))
     return Measured(rows.all, goals, notes)
 
 
-def _trial(
-    lab: Lab, server: Server, blobs: tuple[str, int, int, int], chunk: int | None
-) -> Trial:
+def _trial(lab: Lab, server: Server, blobs: tuple[str, int, int, int], chunk: int | None) -> Trial:
     name, size, streams, count = blobs
 
     def run() -> Sample:

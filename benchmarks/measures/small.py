@@ -1,7 +1,7 @@
 """Small reads: a manifest and a blob of 1 KiB, on kept connections and on new ones.
 
-A new connection is a full handshake with both certificates: sessions aren't resumed, as AMS's
-client doesn't either. Eight clients ask one after the other, as fast as they are answered.
+A new connection is a full handshake with both certificates: sessions aren't resumed; AMS's client
+resumes none. Eight clients ask one after the other, as fast as they are answered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def measure(lab: Lab, scale: Scale) -> Measured:
             server.put(made, lab.publisher)
             path, sha256 = _resource(made, case)
 
-            def run(server: Server = server, path: str = path, sha256: str = sha256, case: str = case) -> Sample:
+            def run(
+                server: Server = server, path: str = path, sha256: str = sha256, case: str = case
+            ) -> Sample:
                 jobs = [
                     lab.job(
                         "load",
@@ -49,9 +51,9 @@ def measure(lab: Lab, scale: Scale) -> Measured:
     rows = Rows(interleave(trials, scale.rounds, warm_up=not scale.quick))
     peer = "docker-registry"
     goals = [
-        at_least("manifest reads, × docker-registry", rows.ratio(MANIFEST, "aar", peer), 2.5),
-        at_least("1 KiB blob reads, × docker-registry", rows.ratio(BLOB, "aar", peer), 2.5),
-        at_least("new connections, × docker-registry", rows.ratio(NEW, "aar", peer), 1.1),
+        at_least("manifest reads, x docker-registry", rows.ratio(MANIFEST, "aar", peer), 2.5),
+        at_least("1 KiB blob reads, x docker-registry", rows.ratio(BLOB, "aar", peer), 2.5),
+        at_least("new connections, x docker-registry", rows.ratio(NEW, "aar", peer), 1.1),
     ]
     return Measured(rows.all, goals)
 

@@ -57,14 +57,14 @@ def install(layout: Layout, folder: Path) -> bool:
     wheels = sorted(folder.glob("*.whl"))
     name = _digest(wheels)
     found = current(layout)
-    if found and found.name == name:
-        return False
-    with _locked(layout) as lock:
-        target = layout.releases / name
-        if not (target / MARKER).exists():
-            _build(layout, target, folder, wheels, lock)
-        files.link(layout.venv, f"releases/{name}")
-    return True
+    changed = found is None or found.name != name
+    if changed:
+        with _locked(layout) as lock:
+            target = layout.releases / name
+            if not (target / MARKER).exists():
+                _build(layout, target, folder, wheels, lock)
+    files.link(layout.venv, f"releases/{name}")
+    return changed
 
 
 def prune(layout: Layout) -> None:

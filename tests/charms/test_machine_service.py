@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -224,6 +227,29 @@ def test_a_release_that_another_process_runs_from_is_kept(
     (process / "cmdline").write_text("/bin/sh\0", encoding="utf-8")
     assert running.ensure_running() is False
     assert before not in releases(machine)
+
+
+def test_half_a_removed_release_is_no_release(
+    running: MachineService,
+    machine: FakeMachine,
+    wheels: Path,
+    newer: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (before,) = releases(machine)
+    running.install(newer)
+    running.configure(SETTINGS)
+
+    def stuck(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shutil, "rmtree", stuck)
+        with pytest.raises(MachineServiceError, match=f"{before}: Input/output error"):
+            running.ensure_running()
+    (machine.root / "opt/aar/releases" / before / "bin/aar").unlink()
+    running.install(wheels)
+    assert (machine.root / "opt/aar/venv/bin/aar").exists()
 
 
 def test_commands_that_a_release_no_longer_has(machine: FakeMachine, wheels: Path) -> None:

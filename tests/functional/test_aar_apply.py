@@ -287,6 +287,20 @@ class TestRoot:
         operator.ok("status")
         assert self.owners(operator) == {(user, group)}
 
+    def test_saves_where_only_root_may_and_restores_for_the_owner(
+        self, operator: Operator, user: int
+    ) -> None:
+        group = NOBODY.pw_gid
+        os.chown(operator.home, user, group)
+        operator.added()
+        with tempfile.TemporaryDirectory() as vault:  # entered by root alone
+            target = Path(vault, "backup.tar")
+            operator.ok("backup", str(target))
+            assert (target.stat().st_uid, target.stat().st_mode & 0o777) == (0, 0o600)
+            operator.ok("restore", "--force", str(target))
+        operator.ok("verify")
+        assert self.owners(operator) == {(user, group)}
+
     @both
     def test_is_told_how_to_serve(self, operator: Operator, user: int) -> None:
         shell, unit = ("nobody", "nobody") if user == NOBODY.pw_uid else (f"'#{user}'", str(user))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
@@ -70,7 +70,10 @@ def saved(home: Path, *, keys: bool = True) -> bytes:
 
 def brought_back(home: Path, raw: bytes, **wish: object) -> Restored:
     return restore.restore(
-        lambda _: state_of(home), home, BytesIO(raw), Wish(**wish)  # type: ignore[arg-type]
+        lambda _: state_of(home),
+        home,
+        BytesIO(raw),
+        Wish(**wish),  # type: ignore[arg-type]
     )
 
 
@@ -240,7 +243,7 @@ def test_a_list_of_revocations_that_was_kept_elsewhere(tmp_path: Path):
     "content", ["", "{}", "[1]", '[{"Fingerprint": "0"}]', '[{"Certificate": "x"}]']
 )
 def test_a_list_that_is_none(content: str):
-    with pytest.raises(Invalid, match="list.json"):
+    with pytest.raises(Invalid, match=r"list\.json"):
         restore.read_revocations(BytesIO(content.encode()), "list.json")
 
 
@@ -250,7 +253,7 @@ def test_a_list_that_is_none(content: str):
 def test_a_state_that_holds_something_is_replaced_by_force_only(home: Path, tmp_path: Path):
     raw = saved(home)
     before = facts(home)
-    with pytest.raises(Conflict, match="holds 3 versions, .* give --force"):
+    with pytest.raises(Conflict, match=r"holds 3 versions, .* give --force"):
         brought_back(home, raw)
     assert facts(home) == before
     with Registry(tmp_path / "fresh"):
@@ -258,9 +261,7 @@ def test_a_state_that_holds_something_is_replaced_by_force_only(home: Path, tmp_
     brought_back(tmp_path / "fresh", raw)
 
 
-def test_a_state_that_is_in_use_is_left_alone(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_state_that_is_in_use_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch):
     raw = saved(home)
     monkeypatch.setattr(restore, "PATIENCE", 0.1)
     with Registry(home), pytest.raises(Conflict, match="is in use: stop the service"):
@@ -308,7 +309,7 @@ def test_a_backup_with_any_byte_changed_changes_nothing(home: Path):
     """Bytes that matter: contents, names, sizes, sums. Others are padding of the archive."""
     raw = saved(home)
     with Registry(home) as registry:
-        registry.applications.remove("candy", 0, actor=None)
+        registry.applications.remove("candy", actor=None)
         registry.janitor.run(datetime.now(timezone.utc) + timedelta(days=2))
     before = facts(home)
     dice = random.Random(6)
@@ -352,7 +353,7 @@ def test_a_full_disk_changes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch
     write = os.write
 
     def full(descriptor: int, data: bytes) -> int:
-        if "restore-" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if "restore-" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             raise OSError(28, "No space left on device")
         return write(descriptor, data)
 
@@ -423,9 +424,8 @@ def test_beside_publishers_and_the_janitor(tmp_path: Path):
             while not over.is_set():
                 with Registry(operator.home) as registry:
                     registry.janitor.run(
-                        datetime.now(timezone.utc), older_than=timedelta(seconds=-1)
-                        if False else timedelta(minutes=1),
-                    )  # fmt: skip
+                        datetime.now(timezone.utc), older_than=timedelta(minutes=1)
+                    )
 
         threads = [threading.Thread(target=work) for work in (publish, clean)]
         for thread in threads:
@@ -444,6 +444,7 @@ def test_beside_publishers_and_the_janitor(tmp_path: Path):
             for thread in threads:
                 thread.join(30)
         assert server.client.get("/v2/").status_code == 200
+    other, before = operator, 0
     for target, before in made:
         other = Operator(tmp_path / target.stem)
         said = other.ok("restore", str(target))
@@ -617,11 +618,6 @@ def brought_back_until_marked(home: Path, raw: bytes, end: Exception) -> None:
         brought_back(home, raw, force=True)
     finally:
         swap._finish = finish
-
-
-@pytest.fixture
-def _unused() -> Iterator[None]:
-    yield
 
 
 def test_leftovers_of_a_killed_backup_go(home: Path):

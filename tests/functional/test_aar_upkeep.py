@@ -1,4 +1,4 @@
-"""`aar verify` and `aar gc` beside a running registry, and a site that pushes lost content again."""
+"""`aar verify` and `aar gc` beside a running registry; a site pushes lost content again."""
 
 from __future__ import annotations
 

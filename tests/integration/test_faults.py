@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rig.client import Rig
 from support.fleet import RELATIONS, Fleet, eventually, package
 
 CLIENTS = ("ams", "edge")
-SEEDS = range(20)
+SEEDS = range(int(os.environ.get("RIG_SEEDS", "20")))
 
 
 def whole(fleet: Fleet) -> None:

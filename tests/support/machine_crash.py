@@ -124,10 +124,13 @@ def interrupted(scenario: Scenario, root: Path, steps: int) -> bool:
     return status == 0
 
 
-def comparable(machine: FakeMachine) -> dict[str, Any]:
+def comparable(scenario: Scenario, machine: FakeMachine) -> dict[str, Any]:
+    """Return what lasts on a machine, but for the name of its root and of the one it copies."""
     found = machine.snapshot()
-    found["files"] = {k: v.replace(str(machine.root), "") for k, v in found["files"].items()}
-    return found
+    files: dict[str, str] = found["files"]
+    for root in (machine.root, scenario.template):
+        files = {name: content.replace(str(root), "") for name, content in files.items()}
+    return {**found, "files": files}
 
 
 def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
@@ -147,7 +150,7 @@ def main(name: str, folder: Path) -> dict[str, Any]:
     scenario = Scenario(name, folder)
     machine, service = scenario.take(scenario.copy("reference"))
     scenario.resume(service)
-    wanted = comparable(machine)
+    wanted = comparable(scenario, machine)
     faults: list[str] = []
     steps, finished = 0, False
     while not finished:
@@ -158,11 +161,11 @@ def main(name: str, folder: Path) -> dict[str, Any]:
         if (root / "opt/aar/venv").is_symlink() and not service.installed and name != "remove":
             faults.append(f"step {steps}: the release in use isn't whole")
         scenario.resume(service)
-        found = differences(wanted, comparable(machine))
+        found = differences(wanted, comparable(scenario, machine))
         machine.ran()
         scenario.resume(service)
         found += [f"ran {command} though nothing was to do" for command in machine.ran()]
-        found += differences(wanted, comparable(machine))
+        found += differences(wanted, comparable(scenario, machine))
         faults += [f"step {steps}: {fault}" for fault in found]
     return {"kills": steps - 1, "faults": faults}
 

@@ -18,7 +18,9 @@ from regkit.oci.digest import Digest
 from regkit.upkeep import archive
 from regkit.upkeep.archive import Header, Writer, members
 
-HEADER = Header("aar", datetime(2026, 1, 2, tzinfo=timezone.utc), "0.1", {"database.db": "0"}, 1, 2)
+HEADER = Header(
+    "aar", datetime(2026, 1, 2, tzinfo=timezone.utc), "0.1", {"database.db": "0"}, 1, 2
+)
 
 
 def written(*files: tuple[str, bytes]) -> bytes:

@@ -14,7 +14,7 @@ from typing import IO, Literal
 
 import click
 
-from aar.cli import application, audit, trust, upkeep
+from aar.cli import application, audit, quarantine, trust, upkeep
 from aar.cli.common import opened
 from regkit import cli as shared
 from regkit import ownership
@@ -110,6 +110,7 @@ def _check_config(file: IO[bytes], source: str) -> None:
 cli.add_command(trust.command)
 cli.add_command(application.command)
 cli.add_command(audit.command)
+cli.add_command(quarantine.command)
 cli.add_command(upkeep.verify)
 cli.add_command(upkeep.gc)
 cli.add_command(upkeep.backup)

@@ -35,19 +35,21 @@ class Checked:
     """An opened service, as `verify` needs it.
 
     `connect` opens a session with the registry of this certificate, as this service; `advice`
-    says how lost content is given again.
+    says how lost content is given again. `registry` gives the URL and the certificate of the one
+    that `--from registry` means.
     """
 
     blobs: BlobStore
     books: Books
     connect: Callable[[Fingerprint], requests.Session]
     advice: str
+    registry: Callable[[], tuple[str, Fingerprint]] | None = None
 
 
 def verify_command(
-    name: str, opened: Callable[[], AbstractContextManager[Checked]]
+    name: str, opened: Callable[[], AbstractContextManager[Checked]], more: str = ""
 ) -> click.Command:
-    """Return the command `verify` of the command line `name`."""
+    """Return the command `verify` of the command line `name`; `more` adds to its help."""
 
     @click.command("verify", short_help="Check everything that is stored")
     @click.option("--repair", is_flag=True, help="Take what is lost from elsewhere.")
@@ -70,18 +72,22 @@ def verify_command(
         if places and not repair:
             raise click.UsageError("--from says where to repair from: give --repair too")
         pin = _pin(places, fingerprint)
+        chosen = list(places)
         from regkit.progress import transfer  # noqa: PLC0415 - these cost 200 ms
         from regkit.upkeep import reports, sources  # noqa: PLC0415
         from regkit.upkeep.repair import repair as mend  # noqa: PLC0415
         from regkit.upkeep.scrub import scrub  # noqa: PLC0415
 
         with opened() as service:
+            if "registry" in chosen and service.registry is not None:
+                url, pin = service.registry()
+                chosen[chosen.index("registry")] = url
 
             def connect() -> requests.Session:
                 assert pin is not None  # noqa: S101 - checked with the places
                 return service.connect(pin)
 
-            with sources.opened(places, connect) as found:
+            with sources.opened(chosen, connect) as found:
                 with transfer("Checking", service.books.amount()) as advance:
                     report = scrub(service.blobs, service.books, advance)
                 if repair and report.damages:
@@ -94,7 +100,7 @@ def verify_command(
             shared.print_document(reports.document(report), output_format)
         return 0 if report.sound else DAMAGED
 
-    command.help = _VERIFY.replace("NAME", name)
+    command.help = _VERIFY.replace("MORE", more).replace("NAME", name)
     return command
 
 
@@ -108,7 +114,7 @@ merely left over, such as files that nothing refers to, is told, and is no damag
 --repair takes what is lost from an upload that rests here, or from the places given with --from: a
 folder (another service's data, an OCI image layout, a Docker registry's storage), a backup, or the
 URL of another registry, whose certificate is named with --fingerprint and which must let this
-service in. Nothing is taken whose digest isn't right.
+service in. Nothing is taken whose digest isn't right.MORE
 
 \b
 Example:
