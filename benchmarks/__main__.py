@@ -106,7 +106,10 @@ def main(
 
 def _prepare(work: Path, scale: Scale) -> None:
     """See that there is room on the disk, and take all the open files that are allowed."""
-    work.mkdir(parents=True, exist_ok=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise Missing(f"{work} can't be used ({fault.strerror}): name another --work") from fault
     if not scale.quick and (free := shutil.disk_usage(work).free) < ROOM:
         raise Missing(
             f"{work} has room for {free / 1e9:.0f} GB, {ROOM / 1e9:.0f} are needed: "

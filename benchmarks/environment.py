@@ -37,7 +37,7 @@ class Python:
 
 
 def own_python() -> Python:
-    """Return the benchmarks' environment, made first where it isn't there."""
+    """Return the benchmarks' environment, made first where it isn't there. Raises Missing."""
     folder = FOLDER / "venv"
     stamp = folder / "stamp"
     wanted = f"{LOCK.read_text(encoding='utf-8')}{sys.version}"
@@ -46,9 +46,11 @@ def own_python() -> Python:
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         command = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run(
-            [folder / "bin" / "python", *command, "--require-hashes", "-r", LOCK], check=True
+        done = subprocess.run(
+            [folder / "bin" / "python", *command, "--require-hashes", "-r", LOCK], check=False
         )
+        if done.returncode != 0:
+            raise Missing(f"{LOCK.name} couldn't be installed into {folder}: see above")
         stamp.write_text(wanted, encoding="utf-8")
     return Python(folder / "bin" / "python", plots=True)
 

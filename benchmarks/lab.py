@@ -14,8 +14,9 @@ from typing import Any
 from benchmarks import catalogue, identities
 from benchmarks.drivers import Crew, Outcome
 from benchmarks.identities import Client
+from benchmarks.peers import DockerRegistry, Nginx
 from benchmarks.processes import Usage
-from benchmarks.servers import Aar, DockerRegistry, Nginx, Server
+from benchmarks.servers import Aar, Server
 from regkit import identity
 
 STOCK = "stock"

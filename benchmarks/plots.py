@@ -75,7 +75,15 @@ def _draw(axis: Any, rows: list[Row], unit: str) -> None:
     handles, names = axis.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     if len(unique) > 1:
-        axis.legend(unique.values(), unique.keys(), fontsize=8, frameon=False, loc="best")
+        axis.legend(
+            unique.values(),
+            unique.keys(),
+            fontsize=8,
+            frameon=False,
+            ncols=3,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+        )
 
 
 def _number(value: float) -> str:

@@ -1,14 +1,13 @@
-"""The servers that are compared: the registry, docker-registry (the peer), nginx (the ceiling).
+"""A server under test, and the one of this project; those it is compared with are in `peers`.
 
 All of them: mutual TLS 1.3 with one server certificate, HTTP/1.1, as many processes or threads as
 there are cores, loopback, no access log. The peers' settings are those that favour them. Clients
-offer one cipher suite (`driver.handles.CIPHER`); `cipher` says what was agreed upon.
+offer one cipher suite (`driver.CIPHER`); `cipher` says what was agreed upon.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import sys
@@ -26,7 +25,6 @@ from aar.registry import Registry
 from aar_interface import Role
 from benchmarks.content import Application, Blob
 from benchmarks.driver import CIPHER
-from benchmarks.environment import program
 from benchmarks.identities import Client
 from benchmarks.processes import Group, NotReady, await_port, free_port
 from regkit import pinned
@@ -151,7 +149,7 @@ class Server:
 
 
 class Aar(Server):
-    """The registry of this project, with its default settings."""
+    """The registry of this project, by default but without limits: few stand for many here."""
 
     name = "aar"
 
@@ -168,7 +166,8 @@ class Aar(Server):
         shutil.copy(identity.cert_path, certs / "server.crt")
         shutil.copy(identity.key_path, certs / "server.key")
         (folder / "conf").mkdir(exist_ok=True)
-        settings = {"http": {"addr": "127.0.0.1:0"}}
+        limits = {"requests-per-second": 0, "connections-per-client": 0}
+        settings = {"http": {"addr": "127.0.0.1:0"}, "limits": limits}
         (folder / "conf" / "main.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         wanted = [Wanted(client.certificate, Role.CLIENT) for client in self.clients]
         wanted += [Wanted(client.certificate, Role.PUBLISHER) for client in publishers]
@@ -191,123 +190,6 @@ class Aar(Server):
 
     def _stored(self, digest: Digest) -> Path:
         return self.folder / "data" / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
-
-
-class DockerRegistry(Server):
-    """Debian's docker-registry over files. It refuses a TLS below 1.3 as told, but takes no list
-    of cipher suites: it chooses among what the client offers."""
-
-    name = "docker-registry"
-
-    def _launch(self, port: int) -> Group:
-        authorities = self.folder / "clients.crt"
-        authorities.write_text("".join(client.certificate.pem for client in self.clients))
-        settings = {
-            "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
-            "storage": {
-                "cache": {"blobdescriptor": "inmemory"},
-                "filesystem": {"rootdirectory": str(self.folder / "data"), "maxthreads": 1000},
-                "delete": {"enabled": True},
-                "maintenance": {"uploadpurging": {"enabled": False}},
-            },
-            "http": {
-                "addr": f"127.0.0.1:{port}",
-                "tls": {
-                    "certificate": str(self.identity.cert_path),
-                    "key": str(self.identity.key_path),
-                    "clientcas": [str(authorities)],
-                    "minimumtls": "tls1.3",
-                },
-            },
-        }
-        path = self.folder / "config.yml"
-        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        command = [program("docker-registry"), "serve", path]
-        return Group(command, self.folder / "docker-registry.log")
-
-    def _stored(self, digest: Digest) -> Path:
-        blobs = self.folder / "data" / "docker" / "registry" / "v2" / "blobs"
-        return blobs / digest.algorithm / digest.hex[:2] / digest.hex / "data"
-
-
-class Nginx(Server):
-    """nginx serving the same bytes at the same paths, as files: no look-up, no trust store."""
-
-    name = "nginx"
-
-    def put(self, made: Application, publisher: Client) -> float:
-        """Link the application's parts to the paths where registries have them."""
-        base = self.folder / "www" / "v2" / made.repository
-        for folder in (base / "blobs", base / "manifests"):
-            folder.mkdir(parents=True, exist_ok=True)
-        for blob in (*made.blobs, made.config):
-            target = base / "blobs" / str(blob.digest)
-            if not target.exists():
-                os.link(blob.path, target)
-        for name in (str(made.digest), made.key.tag):
-            (base / "manifests" / name).write_bytes(made.manifest)
-        return time.monotonic()
-
-    def _launch(self, port: int) -> Group:
-        authorities = self.folder / "clients.crt"
-        authorities.write_text("".join(client.certificate.pem for client in self.clients))
-        temporary = "".join(
-            f"  {name}_temp_path {self.folder}/{name};\n"
-            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        (self.folder / "www").mkdir(exist_ok=True)
-        path = self.folder / "nginx.conf"
-        path.write_text(
-            NGINX.format(
-                folder=self.folder,
-                port=port,
-                workers=len(os.sched_getaffinity(0)),
-                temporary=temporary,
-                certificate=self.identity.cert_path,
-                key=self.identity.key_path,
-                authorities=authorities,
-                cipher=CIPHER,
-                # Its workers would be somebody who can't read the files.
-                user="user root;" if os.geteuid() == 0 else "",
-            ),
-            encoding="utf-8",
-        )
-        command = [program("nginx"), "-p", self.folder, "-c", path, "-e", "stderr"]
-        return Group(command, self.folder / "nginx.log")
-
-    def _stored(self, digest: Digest) -> None:
-        return None
-
-
-NGINX = """\
-daemon off;
-{user}
-pid {folder}/nginx.pid;
-error_log stderr error;
-worker_processes {workers};
-worker_rlimit_nofile 65536;
-events {{ worker_connections 16384; }}
-http {{
-  access_log off;
-{temporary}\
-  sendfile on;
-  keepalive_timeout 300s;
-  keepalive_requests 100000000;
-  default_type application/octet-stream;
-  server {{
-    listen 127.0.0.1:{port} ssl reuseport backlog=4096;
-    ssl_certificate {certificate};
-    ssl_certificate_key {key};
-    ssl_protocols TLSv1.3;
-    ssl_conf_command Ciphersuites {cipher};
-    ssl_verify_client on;
-    ssl_client_certificate {authorities};
-    ssl_session_tickets off;
-    root {folder}/www;
-  }}
-}}
-"""
 
 
 def _expect(answer: requests.Response, status: int) -> None:

@@ -40,7 +40,7 @@ def measure(lab: Lab, scale: Scale) -> Measured:
     least, most = f"{sizes[0]:,} versions", f"{sizes[-1]:,} versions"
     goals = [
         at_most(
-            f"{count:,} clients: time of a poll at {most}, x that at {least}",
+            f"{_case(count)}: time of a poll at {most}, x that at {least}",
             rows.ratio(_case(count), least, most),
             1.2,
         )
@@ -71,7 +71,8 @@ def _trial(
 
 
 def _case(clients: int, *, conditional: bool = False) -> str:
-    return f"{clients:,} clients{', conditional' if conditional else ''}"
+    who = "1 client" if clients == 1 else f"{clients:,} clients"
+    return f"{who}, conditional" if conditional else who
 
 
 def _target(lab: Lab, server: Aar, size: int, *, conditional: bool) -> dict[str, Any]:

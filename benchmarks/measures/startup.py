@@ -12,10 +12,11 @@ from collections.abc import Callable
 from benchmarks import sites
 from benchmarks.lab import Lab
 from benchmarks.measures.scale import Measure, Measured, Scale
+from benchmarks.peers import DockerRegistry
 from benchmarks.processes import Group
 from benchmarks.results import Sample
 from benchmarks.rounds import Trial, interleave
-from benchmarks.servers import DockerRegistry, Server
+from benchmarks.servers import Server
 from benchmarks.sites import Site
 
 SIZES = (100, 10_000, 100_000)
