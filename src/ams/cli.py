@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from regkit import cli as shared
+from regkit import ownership
+from regkit.paths import state_root
+from regkit.upkeep.commands import (
+    Checked,
+    backup_command,
+    restore_command,
+    verify_command,
+)
 
 if TYPE_CHECKING:
+    import requests
+
+    from aar_interface import Fingerprint
+    from ams.service import Service
     from regkit import logs
+    from regkit.upkeep.state import State
+
+STATE = "management service"
 
 
 @click.group(context_settings=shared.CONTEXT)
@@ -50,14 +69,79 @@ def serve(log_format: logs.Format) -> None:
 
     patch()
     from ams import serve as server  # noqa: PLC0415
-    from regkit import ownership  # noqa: PLC0415
-    from regkit.paths import state_root  # noqa: PLC0415
 
     home = state_root("ams")
-    ownership.require_owner(
-        home, "management service", f"AMS_HOME={shlex.quote(str(home))} ams serve"
-    )
+    ownership.require_owner(home, STATE, f"AMS_HOME={shlex.quote(str(home))} ams serve")
     server.run(home, log_format=log_format)
+
+
+@contextmanager
+def _opened() -> Iterator[Service]:
+    """Open the service of this machine's state root, as the user whom it belongs to."""
+    from ams.service import Service  # noqa: PLC0415 - SQLAlchemy and pydantic cost 300 ms
+    from regkit.upkeep import swap  # noqa: PLC0415
+
+    home = state_root("ams")
+    with ownership.acting_as_owner(home, STATE):
+        swap.complete(home)
+        with Service(home) as service:
+            yield service
+
+
+@contextmanager
+def _checked() -> Iterator[Checked]:
+    from aar_interface import Fingerprint  # noqa: PLC0415
+    from ams.verify import ServiceBooks  # noqa: PLC0415 - loaded when it is opened
+    from regkit import pinned  # noqa: PLC0415
+    from regkit.errors import Invalid  # noqa: PLC0415
+
+    with _opened() as service:
+
+        def connect(pin: Fingerprint) -> requests.Session:
+            return pinned.session(pin, service.identity)
+
+        def registry() -> tuple[str, Fingerprint]:
+            urls = service.options.get("registry.url")
+            fingerprint = str(service.options.get("registry.fingerprint"))
+            if not urls or not fingerprint:
+                raise Invalid("no registry is set: see 'amc config show', or give its URL")
+            return urls[0], Fingerprint.parse(fingerprint)
+
+        yield Checked(
+            service.blobs,
+            ServiceBooks(service.database),
+            connect,
+            "give the packages anew, with 'amc application update'",
+            registry,
+        )
+
+
+@contextmanager
+def _saved() -> Iterator[State]:
+    from ams.backup import state  # noqa: PLC0415
+
+    with _opened() as service:
+        yield state(service.home, service.settings)
+
+
+@contextmanager
+def _restoring() -> Iterator[tuple[Path, Callable[[bytes | None], State]]]:
+    from ams.backup import state  # noqa: PLC0415
+    from ams.settings import CONFIG_FILE, Settings, load  # noqa: PLC0415
+    from regkit.settings import read  # noqa: PLC0415
+    from regkit.upkeep import swap  # noqa: PLC0415
+
+    home = state_root("ams")
+
+    def make_state(configuration: bytes | None) -> State:
+        if configuration is None or (home / CONFIG_FILE).exists():
+            return state(home, load(home))
+        source = f"the backup's {CONFIG_FILE}"
+        return state(home, read(BytesIO(configuration), source, Settings))
+
+    with ownership.acting_as_owner(home, STATE):
+        swap.complete(home)
+        yield home, make_state
 
 
 def _check_config(file: IO[bytes], source: str) -> None:
@@ -67,6 +151,15 @@ def _check_config(file: IO[bytes], source: str) -> None:
     read(file, source, Settings)
 
 
+cli.add_command(
+    verify_command(
+        "ams",
+        _checked,
+        " '--from registry' means the one that registry.url names, pinned as ever.",
+    )
+)
+cli.add_command(backup_command("ams", _saved))
+cli.add_command(restore_command("ams", _restoring, "Start the service now."))
 cli.add_command(shared.check_config_command("ams", _check_config))
 cli.add_command(shared.completion_command("ams"))
 

@@ -12,14 +12,13 @@ from flask import Flask
 
 from ams import settings as config
 from ams.service import Service
-from ams.settings import Settings
+from ams.settings import SERVER_CERTIFICATE, SERVER_KEY, Settings
 from ams.web import create_app
 from regkit import identity, logs, serving
 from regkit.identity import Identity
 from regkit.serving.server import serve
+from regkit.upkeep import swap
 
-CERTIFICATE = Path("server/ams.crt")
-KEY = Path("server/ams.key")
 SOCKET = Path("server/unix.socket")
 """Under the state root (documented paths)."""
 COMMON_NAME = "ams"
@@ -30,6 +29,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
 
     Raises a kind of ServiceError for settings, certificates or addresses that can't be used.
     """
+    swap.complete(home)
     settings = _settings(home, log_format)
     server_identity = _identity(home, settings)
     # Migrates once, and finds a bad state root before the worker does.
@@ -67,4 +67,6 @@ def _reload(home: Path, log_format: logs.Format) -> Identity:
 
 def _identity(home: Path, settings: Settings) -> Identity:
     names = (*identity.local_names(), *settings.http.names)
-    return identity.ensure(home / CERTIFICATE, home / KEY, COMMON_NAME, names, usage="server")
+    return identity.ensure(
+        home / SERVER_CERTIFICATE, home / SERVER_KEY, COMMON_NAME, names, usage="server"
+    )

@@ -6,6 +6,7 @@ sync, garbage collection, forgetting old operations, noticing options set by ano
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from regkit.blobs import BlobStore, FileBlobStore
 from regkit.database import Database
 from regkit.errors import Conflict, Invalid, Unavailable
 from regkit.trust import TrustStore
+from regkit.upkeep import locks
 
 log = logs.get("ams.service")
 
@@ -38,6 +40,10 @@ REGISTRY_KEY = Path("registry/client.key")
 """This service's identity towards the registry, under the state root (documented paths)."""
 COMMON_NAME = "ams"
 
+MIGRATIONS = "ams:migrations"
+
+STATE_PATIENCE = 2.0
+"""Seconds to wait for a restore that is about to end."""
 TICK = 1.0
 """Seconds between looks at what other processes have set; one costs microseconds."""
 CLEAN_EVERY = 600.0
@@ -73,6 +79,9 @@ class Service:
         try:
             (home / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
             self.blobs: BlobStore = FileBlobStore(root, off_loop)
+            self._lock = locks.take(home / locks.STATE, shared=True, seconds=STATE_PATIENCE)
+            if self._lock is None:
+                raise Unavailable("the state is being restored: try again when that is done")
             self.database = Database(self.settings.database_url(home))
         except OSError as error:
             raise Unavailable(
@@ -80,12 +89,12 @@ class Service:
                 "storage.fs.root-directory"
             ) from error
         try:
-            self.database.migrate("ams:migrations")
+            self.database.migrate(MIGRATIONS)
             self.identity = identity.ensure(
                 home / REGISTRY_CERTIFICATE, home / REGISTRY_KEY, COMMON_NAME, (), usage="client"
             )
         except BaseException:
-            self.database.close()
+            self._close()
             raise
         self.trust = TrustStore(self.database, schema.trust)
         self.options = Options(self.database, self.trust)
@@ -130,7 +139,13 @@ class Service:
         for thread in self._threads:
             thread.join(STOP_WITHIN)
         self._threads.clear()
+        self._close()
+
+    def _close(self) -> None:
         self.database.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Service:
         return self
@@ -139,8 +154,13 @@ class Service:
         self.stop()
 
     def clean(self) -> None:
-        """Remove garbage and old operations now."""
-        self.catalogue.collect_garbage()
+        """Remove garbage and old operations now; no blobs while a backup reads them."""
+        descriptor = locks.take(self.home / locks.JANITOR)
+        if descriptor is not None:
+            try:
+                self.catalogue.collect_garbage()
+            finally:
+                os.close(descriptor)
         self.operations.prune()
 
     def _keep(self) -> None:

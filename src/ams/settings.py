@@ -24,6 +24,8 @@ from regkit.settings import (
 
 DEFAULT_ADDRESS = Address(host="0.0.0.0", port=8444)  # noqa: S104 - documented default
 CONFIG_FILE = Path("conf/main.yaml")
+SERVER_CERTIFICATE, SERVER_KEY = Path("server/ams.crt"), Path("server/ams.key")
+"""Documented paths, under the state root."""
 
 _DEBIAN_NAMES = {
     "x86_64": "amd64",
