@@ -19,7 +19,7 @@ from support import pairs
 from support.echoes import Server, read_answer, request, unix_connection
 from support.processes import until
 
-STOPS_WITHIN = 4.5
+STOPS_WITHIN = 3.0
 """Seconds; far below the grace of running requests."""
 
 

@@ -36,7 +36,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 GRACE_SECONDS = 5
 """How long running requests may go on after SIGTERM."""
 
-ARRIVAL_SECONDS = 2
+ARRIVAL_SECONDS = 1
 """How long a connection that was just accepted may take to its first request after SIGTERM."""
 
 
