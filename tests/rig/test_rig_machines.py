@@ -172,7 +172,8 @@ def test_artifacts_explain_a_failure(model: jubilant.Juju, rig: Rig, tmp_path: P
     rig.save(tmp_path)
     assert "unit-two-0: " in (tmp_path / f"{model.model}-debug-log.txt").read_text()
     assert "config-changed" in (tmp_path / "hook-timings.txt").read_text()
-    journals = list(tmp_path.glob("*-journal.txt"))
+    # Other test files had models in this rig too.
+    journals = list(tmp_path.glob(f"{model.model}-*-journal.txt"))
     assert len(journals) == 3 and all("systemd" in j.read_text() for j in journals)
 
 
