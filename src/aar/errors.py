@@ -91,6 +91,13 @@ class ManifestTooLarge(DistributionError, errors.TooLarge):
     status = 413
 
 
+class UploadTooLarge(DistributionError, errors.TooLarge):
+    """The upload is over the limit."""
+
+    code = "SIZE_INVALID"
+    status = 413
+
+
 class ManifestUnknown(DistributionError, errors.NotFound):
     """The repository has no such manifest or tag."""
 
@@ -141,7 +148,11 @@ class Unsupported(DistributionError, errors.Invalid):
 
 
 class TooManyRequests(DistributionError, errors.Unavailable):
-    """The caller should slow down."""
+    """The caller should slow down, and try again after `retry_after` seconds."""
 
     code = "TOOMANYREQUESTS"
     status = 429
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -71,27 +71,41 @@ class Refusals:
     def flush(self, *, final: bool = False) -> int:
         """Write what is due, or with `final` all that there is; return the number of rows.
 
-        What can't be written now is kept.
+        What can't be written now is kept; at the end, what is beyond the rows that may be written
+        is one more.
         """
         now = self._clock()
         self._rows = min(float(BURST), self._rows + (now - self._filled) / REFILL)
         self._filled = now
-        due = [
+        waiting = [
             (key, tally)
             for key, tally in self._tallies.items()
             if tally.count and (final or tally.due <= now)
-        ][: int(self._rows)]
+        ]
+        due, rest = waiting[: int(self._rows)], waiting[int(self._rows) :]
+        if final and rest:
+            due.append((("", OTHERS), self._merged([key for key, _ in rest])))
         if due:
             try:
                 self._write([_record(*key, tally) for key, tally in due])
             except ServiceError as error:
                 log.warning("audit-failed", reason=str(error))
                 return 0
-            self._rows -= len(due)
+            self._rows = max(0.0, self._rows - len(due))
             for key, _ in due:
                 self._tallies[key] = _Tally(due=now + PERIOD)
         self._forget(now)
         return len(due)
+
+    def _merged(self, keys: Sequence[tuple[str, str]]) -> _Tally:
+        """Take several tallies out and return them as one."""
+        merged = _Tally()
+        for key in keys:
+            tally = self._tallies.pop(key)
+            merged.count += tally.count
+            merged.first = min(merged.first or tally.first, tally.first)
+            merged.last = max(merged.last, tally.last)
+        return merged
 
     def _forget(self, now: float) -> None:
         """Make room: what was quiet for a whole period begins anew."""

@@ -80,7 +80,13 @@ class Registry:
         self.audit = Audit(self.database)
         self.trust = TrustStore(self.database, schema.trust, audit.trust_changed)
         self.feed = Feed(self.database)
-        self.uploads = Uploads(self.database, self.blobs)
+        limits = self.settings.limits
+        self.uploads = Uploads(
+            self.database,
+            self.blobs,
+            max_size=limits.upload_size,
+            max_open=limits.uploads_per_certificate,
+        )
         self.repositories = Repositories(self.database, self.blobs)
         self.applications = Applications(self.database)
         self.janitor = Janitor(

@@ -52,6 +52,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
             identity=server_identity,
             workers=workers,
             minimum_tls=settings.http.minimum_tls,
+            connections_per_client=settings.limits.connections_per_client,
             reload=lambda: _reload(home, log_format),
         )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from regkit import durations
+from regkit import durations, sizes
 from regkit.settings import (
     Address,
     CertificateName,
@@ -103,6 +103,27 @@ class JanitorSettings(Section):
         return self
 
 
+def _size(value: Any) -> Any:
+    return sizes.parse(value) if isinstance(value, str) else value
+
+
+Size = Annotated[int, BeforeValidator(_size)]
+"""Bytes, written like `500MB` or `64GiB`."""
+
+
+class Limits(Section):
+    """`limits`: how much one client may ask for; 0 is no limit."""
+
+    upload_size: Annotated[Size, Field(ge=0)] = 64 * 2**30
+    """The largest file that may be pushed, such as `500MB` or `64GiB`, which is the default."""
+    uploads_per_certificate: Annotated[int, Field(ge=0)] = 200
+    """How many uploads one publisher may have begun and not ended."""
+    requests_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 10_000
+    """How often one certificate may ask each process, on average; five times as much at once."""
+    connections_per_client: Annotated[int, Field(ge=0)] = 5_000
+    """How many connections one address, or /64 of IPv6, may have open with each process."""
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -111,3 +132,4 @@ class Settings(Section):
     storage: Storage = Storage()
     log: LogSettings = LogSettings()
     janitor: JanitorSettings = JanitorSettings()
+    limits: Limits = Limits()

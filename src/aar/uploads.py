@@ -20,13 +20,21 @@ from aar.errors import (
     DigestInvalid,
     RangeInvalid,
     SizeInvalid,
+    TooManyRequests,
+    UploadTooLarge,
 )
+from aar_interface import Fingerprint
 from regkit.blobs import BlobStore, DigestMismatch, Staged
 from regkit.database import Database
 from regkit.errors import Conflict, NoSpace, NotFound
 from regkit.oci.digest import Digest
 
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_ID_LENGTH = 32
+_TAG = 8
+"""Digits of an upload's id that are its owner's; the other 96 bits can't be guessed."""
+_ID = re.compile(rf"[0-9a-f]{{{_ID_LENGTH}}}", re.ASCII)
+_OPEN_RETRY = 60.0
+"""Seconds after which some of an owner's many uploads may have ended."""
 
 Chunks = Iterable[bytes | bytearray | memoryview]
 
@@ -43,14 +51,19 @@ class Upload:
 class Uploads:
     """Starts, continues and finishes upload sessions."""
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, *, max_size: int = 0, max_open: int = 0
+    ) -> None:
+        """Take uploads of at most `max_size` bytes, and `max_open` of one owner; 0: any."""
         self._database = database
         self._blobs = blobs
+        self._max_size = max_size
+        self._max_open = max_open
 
-    def start(self, repository: str) -> Upload:
-        """Begin a session. Raises NameInvalid, NoSpace."""
+    def start(self, repository: str, owner: Fingerprint | None = None) -> Upload:
+        """Begin a session on behalf of `owner`. Raises NameInvalid, TooManyRequests, NoSpace."""
         manifests.checked_repository(repository)
-        upload = Upload(secrets.token_hex(16), repository, 0)
+        upload = Upload(self._new_id(owner), repository, 0)
         with self._blobs.stage(_staged_name(upload.repository, upload.id)) as staged:
             staged.sync()
         return upload
@@ -76,7 +89,8 @@ class Uploads:
         `start` is where the sender says that the bytes begin, `length` how many there are (both
         optional). When `chunks` raises, what came before stays and the sender may resume. Raises
         BlobUploadUnknown, BlobUploadBusy, RangeInvalid when `start` isn't the session's size,
-        SizeInvalid when there are fewer or more bytes than `length` (then none is kept), NoSpace.
+        SizeInvalid when there are fewer or more bytes than `length`, UploadTooLarge for more than
+        an upload may have (then none is kept of it), NoSpace.
         """
         with self._open(repository, upload_id) as staged:
             self._receive(staged, chunks, start, length)
@@ -107,14 +121,19 @@ class Uploads:
             raise DigestInvalid(str(error)) from None
 
     def put(
-        self, repository: str, digest: Digest, chunks: Chunks, length: int | None = None
+        self,
+        repository: str,
+        digest: Digest,
+        chunks: Chunks,
+        length: int | None = None,
+        owner: Fingerprint | None = None,
     ) -> int:
         """Take a whole blob in one request; return its size. Nothing is kept of a failure.
 
-        Raises NameInvalid, DigestInvalid, SizeInvalid, NoSpace.
+        Raises NameInvalid, DigestInvalid, SizeInvalid, UploadTooLarge, TooManyRequests, NoSpace.
         """
         manifests.checked_repository(repository)
-        name = _staged_name(repository, secrets.token_hex(16))
+        name = _staged_name(repository, self._new_id(owner))
         done = False
         try:
             with self._blobs.stage(name) as staged:
@@ -144,6 +163,29 @@ class Uploads:
         except Conflict:
             raise _busy() from None
 
+    def _new_id(self, owner: Fingerprint | None) -> str:
+        """Make an id that nobody can guess, and by whose end an owner's uploads are counted."""
+        if owner is None:
+            return secrets.token_hex(16)
+        tag = str(owner)[:_TAG]
+        if self._max_open:
+            names = (info.name.partition(".")[0] for info in self._blobs.staged())
+            if sum(name.endswith(tag) for name in names) >= self._max_open:
+                raise TooManyRequests(
+                    f"this certificate has {self._max_open} uploads open, and more aren't "
+                    "allowed: finish or cancel some first",
+                    _OPEN_RETRY,
+                )
+        return secrets.token_hex((_ID_LENGTH - _TAG) // 2) + tag
+
+    def _check_size(self, staged: Staged, size: int, begin: int) -> None:
+        if self._max_size and size > self._max_size:
+            staged.truncate(begin)
+            raise UploadTooLarge(
+                f"an upload may have {self._max_size} bytes at most: push it in smaller files, or "
+                "ask the registry's operator to raise limits.upload-size"
+            )
+
     def _checked_name(self, repository: str, upload_id: str) -> str:
         manifests.checked_repository(repository)
         if not _ID.fullmatch(upload_id):
@@ -160,6 +202,7 @@ class Uploads:
                 f"continue at byte {begin}",
                 begin,
             )
+        self._check_size(staged, begin + (length or 0), begin)
         if length is not None and length > self._blobs.free():
             raise NoSpace(f"the registry's disk has no room for {length} bytes: free some space")
         written = 0
@@ -168,6 +211,7 @@ class Uploads:
                 written += len(chunk)
                 if length is not None and written > length:
                     break
+                self._check_size(staged, begin + written, begin)
                 staged.write(chunk)
             if length is not None and written != length:
                 staged.truncate(begin)

@@ -6,6 +6,7 @@ operation, `error`. No route is defined here.
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -80,8 +81,17 @@ def install(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
+def delayed(response: Response, fault: ServiceError) -> Response:
+    """Tell in `response` when to try again, if the fault says so (`retry_after`, in seconds)."""
+    seconds = getattr(fault, "retry_after", None)
+    if seconds is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    return response
+
+
 def _service_error(fault: ServiceError) -> Response:
-    return error(fault.status, str(fault), getattr(fault, "metadata", None))
+    response = error(fault.status, str(fault), getattr(fault, "metadata", None))
+    return delayed(response, fault)
 
 
 def _http_error(fault: HTTPException) -> Response:

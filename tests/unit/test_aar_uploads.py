@@ -18,6 +18,7 @@ from aar.errors import (
     SizeInvalid,
 )
 from aar.registry import Registry
+from aar.uploads import Uploads
 from regkit.errors import NoSpace
 from regkit.oci.digest import Digest
 
@@ -211,9 +212,10 @@ def test_more_than_the_disk_has_room_for_is_refused_at_once(
         raise AssertionError("the body must not be read")
         yield b""
 
-    upload = registry.uploads.start("candy")
+    uploads = Uploads(registry.database, registry.blobs)
+    upload = uploads.start("candy")
     with pytest.raises(NoSpace, match="free some space"):
-        registry.uploads.append("candy", upload.id, never(), length=2**60)
+        uploads.append("candy", upload.id, never(), length=2**60)
 
 
 def test_the_same_blob_again_and_in_another_repository(registry: Registry):

@@ -75,8 +75,8 @@ def command(by: str, since: datetime | None, limit: int, output_format: str) -> 
     juju. Refusals of one certificate for one reason are counted and written once an hour.
 
     The log only grows, and nothing shortens it: about 400 bytes for each push and change, and at
-    most some hundred rows of refusals a day. It is part of backups, and outlives the restore of an
-    older one.
+    most some hundred rows of refusals a day for each server process. It is part of backups, and
+    outlives the restore of an older one.
 
     \b
     Example:

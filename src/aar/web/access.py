@@ -8,22 +8,23 @@ architecture is a rule, and lives in `aar.applications`.
 
 from __future__ import annotations
 
-import errno
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import Flask, g, request
 
-from aar.errors import Denied
+from aar.errors import Denied, TooManyRequests
 from aar.refusals import Refusals
+from aar.web.transfers import Transfers, ended
 from aar_interface import Certificate, Fingerprint
 from regkit import logs
 from regkit.errors import Forbidden, ServiceError
 from regkit.rates import Rates
-from regkit.serving import is_local, peer_certificate
+from regkit.serving import is_local, peer_certificate, reset
 from regkit.trust import Entry, Refused, TrustStore
 
 log = logs.get("aar.web")
@@ -32,6 +33,9 @@ Chunk = TypeVar("Chunk", bytes, memoryview)
 
 #: Lines about refusals that the log takes at once, and then per second: strangers write them.
 LINES_BURST, LINES_RATE = 50, 2
+
+#: A client may make so many seconds' worth of requests at once.
+BURST_SECONDS = 5
 
 #: Methods that change nothing (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -44,10 +48,21 @@ class Access:
         trust: the registry's trust store.
         refusals: where refusals are counted for the audit log.
         refused: called once per refusal, for the metrics.
+        transfers: watches downloads that wait for their clients.
+        rate: how many requests per second one certificate may make; 0: any.
     """
 
-    def __init__(self, trust: TrustStore, refusals: Refusals, refused: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        trust: TrustStore,
+        refusals: Refusals,
+        refused: Callable[[], None],
+        transfers: Transfers,
+        rate: float = 0,
+    ) -> None:
         self._trust = trust
+        self._transfers = transfers
+        self._rates = Rates(rate, max(1, rate * BURST_SECONDS)) if rate else None
         self._refusals = refusals
         self._refused = refused
         self._lines = Rates(LINES_RATE, LINES_BURST)
@@ -103,18 +118,25 @@ class Access:
         """Pass on the chunks of an answer for as long as the caller is trusted, then cut it.
 
         The status line is out by then, so that ending the connection before the announced length
-        is the only way left to say no. To be called inside the request; it is consumed after it.
+        is the only way left to say no; what the kernel hasn't sent yet is dropped with it. To be
+        called inside the request; it is consumed after it.
         """
         return self._sending(_Attempt.current(), chunks)
 
     def _sending(self, attempt: _Attempt, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        for chunk in chunks:
+        def may_go_on() -> bool:
             try:
                 self._admit(attempt, writing=False)
             except Forbidden:
-                # The server ends the connection without a word when an answer raises EPIPE.
-                raise BrokenPipeError(errno.EPIPE, "trust ended during a transfer") from None
-            yield chunk
+                return False
+            return True
+
+        with self._transfers.running(attempt.connection, may_go_on):
+            for chunk in chunks:
+                if not may_go_on():
+                    reset(attempt.connection)
+                    raise ended()
+                yield chunk
 
     def _admit(self, attempt: _Attempt, writing: bool) -> Entry:
         try:
@@ -155,6 +177,12 @@ class Access:
             return
         entry = self.require(writing=request.method not in SAFE_METHODS)
         g.caller = entry
+        if self._rates is not None and (wait := self._rates.wait(entry.fingerprint)):
+            raise TooManyRequests(
+                "this certificate makes more requests than the registry's limits."
+                f"requests-per-second allows: go on in {math.ceil(wait)} s",
+                wait,
+            )
         try:
             self._trust.touch(entry)
         except ServiceError as error:
@@ -169,6 +197,7 @@ class _Attempt:
     """Who tries what: all that is needed once the request's context is gone."""
 
     certificate: Certificate | None
+    connection: Any
     address: str
     method: str
     path: str
@@ -177,6 +206,7 @@ class _Attempt:
     def current(cls) -> _Attempt:
         return cls(
             certificate=peer_certificate(request.environ),
+            connection=request.environ["gunicorn.socket"],
             address=request.remote_addr or "unix",
             method=request.method,
             path=request.full_path.rstrip("?")[:500],

@@ -14,6 +14,7 @@ from aar.web.access import SAFE_METHODS, Access
 from aar.web.api import create_api
 from aar.web.distribution import create_distribution
 from aar.web.metrics import Metrics
+from aar.web.transfers import Transfers
 from aar.web.watcher import Watcher
 from regkit import logs
 from regkit.trust import Entry
@@ -34,7 +35,9 @@ def create_app(
         stopping: true once the server has been asked to stop, so that long-polls end.
     """
     metrics = Metrics(registry)
-    access = Access(registry.trust, refusals, metrics.refused.inc)
+    rate = registry.settings.limits.requests_per_second
+    transfers = Transfers(registry.database.version)
+    access = Access(registry.trust, refusals, metrics.refused.inc, transfers, rate)
     watcher = Watcher(registry.database.version, stopping)
     api = create_api(registry, access, watcher, metrics)
     distribution = create_distribution(registry, access, metrics)

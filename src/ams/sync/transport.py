@@ -39,6 +39,9 @@ READ_TIMEOUT = 60.0
 ANSWER_TIMEOUT = 120.0
 """Seconds for a whole small answer, so that one drop per minute doesn't count as alive."""
 
+SLOWER_TRIES, SLOWER_SECONDS = 5, 15.0
+"""How often, and for how long, to wait when a registry says that it is asked too often."""
+
 _RETRY_ELSEWHERE = {502, 503, 504}
 
 
@@ -146,14 +149,22 @@ class Transport:
                 stream=True,
             )
 
+        again = data is None or isinstance(data, bytes)
         with foreign_faults(url):
-            try:
-                return send()
-            except requests.exceptions.ConnectionError as fault:
-                # A kept-alive connection may have been closed by the other side just now.
-                if not _hung_up(fault) or not (data is None or isinstance(data, bytes)):
-                    raise
-                return send()
+            for _ in range(SLOWER_TRIES):
+                try:
+                    response = send()
+                except requests.exceptions.ConnectionError as fault:
+                    # A kept-alive connection may have been closed by the other side just now.
+                    if not _hung_up(fault) or not again:
+                        raise
+                    response = send()
+                pause = _asked_to_wait(response)
+                if pause is None or not again:
+                    return response
+                response.close()
+                time.sleep(pause)
+            return send()
 
     def _prefer(self, url: str) -> None:
         if url != self._urls[0] and url in self._urls:
@@ -242,6 +253,14 @@ def _read(response: requests.Response, limit: int) -> bytes:
             raise Unavailable("the registry answers too slowly")
         parts.append(part)
     return b"".join(parts)
+
+
+def _asked_to_wait(response: requests.Response) -> float | None:
+    """Return the seconds after which a registry with a limit wants to be asked again, if few."""
+    text = response.headers.get("Retry-After", "")
+    if response.status_code != 429 or not text.isdecimal() or len(text) > 3:
+        return None
+    return float(text) if float(text) <= SLOWER_SECONDS else None
 
 
 def _hung_up(fault: requests.exceptions.ConnectionError) -> bool:

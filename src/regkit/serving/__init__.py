@@ -10,7 +10,7 @@ This module imports neither gevent nor gunicorn, so that `patch()` can come befo
 from __future__ import annotations
 
 from regkit.serving.listeners import Listener, TcpListener, UnixListener
-from regkit.serving.requests import ClientGone, is_local, peer_certificate, read_body
+from regkit.serving.requests import ClientGone, is_local, peer_certificate, read_body, reset
 from regkit.serving.state import patch, stopping
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "patch",
     "peer_certificate",
     "read_body",
+    "reset",
     "stopping",
 ]

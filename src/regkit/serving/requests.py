@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,16 @@ def peer_certificate(environ: dict[str, Any]) -> Certificate | None:
 def is_local(environ: dict[str, Any]) -> bool:
     """Return whether the request came over the unix socket."""
     return environ["gunicorn.socket"].family == socket.AF_UNIX
+
+
+def reset(connection: Any) -> None:
+    """Let a TLS connection (`gunicorn.socket`) end by a reset when it is closed.
+
+    What the kernel has taken and not sent is dropped then, rather than sent after all; the client
+    sees an error, never an end.
+    """
+    with contextlib.suppress(OSError):  # it may be closed already
+        connection.reset()
 
 
 def read_body(environ: dict[str, Any], size: int = CHUNK) -> Iterator[bytes]:

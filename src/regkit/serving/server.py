@@ -52,12 +52,14 @@ def serve(
     workers: int = 1,
     minimum_tls: str = "1.3",
     reload: Callable[[], Identity] | None = None,
+    connections_per_client: int = 0,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then return. Workers leave by SystemExit, through the caller.
 
     `make_app` makes the WSGI application, in each worker. TCP listeners speak TLS as `identity`,
     unix sockets plain HTTP. SIGHUP calls `reload` for a new identity and replaces the workers;
-    the listeners stay. Raises ServiceError when it can't start. Port 0, the readiness line
+    the listeners stay. `connections_per_client`: that one address may have open with a worker; 0:
+    any. Raises ServiceError when it can't start. Port 0, the readiness line
     (`ready`, `address`) and sd_notify: the addresses are those really bound, and readiness is
     told when a worker can answer.
     """
@@ -72,6 +74,7 @@ def serve(
             opened.close()
         raise
     application = _Application(make_app, bound, identity, workers, minimum_tls, reload)
+    application.connections_per_client = connections_per_client
     master = os.getpid()
     try:
         _Master(application).run()
@@ -144,6 +147,7 @@ class _Application(BaseApplication):
         self._readiness, self._answering = os.pipe()
         os.set_blocking(self._readiness, False)
         self._announced = False
+        self.connections_per_client = 0
         super().__init__()
 
     def load_config(self) -> None:

@@ -20,6 +20,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from regkit import logs
+from regkit.serving.clients import Clients, Place, turn_away
 from regkit.serving.requests import ClientGone, drain, unread
 from regkit.serving.state import announce_stop
 from regkit.tls import TlsSocket
@@ -54,7 +55,7 @@ class Worker(GeventWorker):
     """One process that answers connections, each in a greenlet."""
 
     _stop: Event | None = None  # until the worker runs
-    app: Any  # regkit.serving.server's application: `tls` and `ready()`
+    app: Any  # regkit.serving.server's application: `tls`, `ready()`, `connections_per_client`
 
     def init_signals(self) -> None:
         """Take signals from here on, those that came since the fork included."""
@@ -66,6 +67,7 @@ class Worker(GeventWorker):
         self._stop = stop = Event()
         self._active = 0
         self._arriving: set[Any] = set()  # greenlets whose first request isn't there yet
+        self._clients = Clients(self.app.connections_per_client)
         servers = []
         for listener in self.sockets:
             listener.setblocking(True)
@@ -115,16 +117,24 @@ class Worker(GeventWorker):
             self._arriving.discard(gevent.getcurrent())
 
     def _handle(self, listener: Any, client: Any, addr: Any) -> None:
-        if client.family != socket.AF_UNIX:
-            connection = TlsSocket(client, self.app.tls)
+        if client.family == socket.AF_UNIX:
+            super().handle(listener, client, addr)
+            return
+        with self._clients.entered(addr[0]) as place:
+            if place is Place.BEYOND:
+                client.close()
+                return
+            connection: Any = TlsSocket(client, self.app.tls)
             try:
                 connection.handshake()
             except OSError as error:
                 log.debug("handshake-failed", peer=addr[0], reason=str(error))
                 client.close()
                 return
-            client = connection
-        super().handle(listener, client, addr)
+            if place is Place.FULL:
+                turn_away(connection)
+                return
+            super().handle(listener, connection, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Answer one request; a connection with much unread body isn't used again."""

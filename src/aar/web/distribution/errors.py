@@ -14,7 +14,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from aar.errors import Denied
-from regkit import logs
+from regkit import logs, rest
 from regkit.errors import ServiceError
 
 log = logs.get("aar.web.distribution")
@@ -60,9 +60,10 @@ def answer(status: int, message: str, code: str | None = None, detail: Any = Non
 
 
 def _service_error(fault: ServiceError) -> Response:
-    return answer(
+    response = answer(
         fault.status, str(fault), getattr(fault, "code", None), getattr(fault, "detail", None)
     )
+    return rest.delayed(response, fault)
 
 
 def _http_error(fault: HTTPException) -> Response:

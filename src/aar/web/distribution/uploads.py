@@ -14,7 +14,7 @@ from aar.errors import BlobUploadInvalid, DigestInvalid, RangeInvalid, SizeInval
 from aar.manifests import parse_digest
 from aar.registry import Registry
 from aar.uploads import Upload
-from aar.web.access import Access
+from aar.web.access import Access, current
 from aar.web.distribution import ranges
 from aar.web.distribution.errors import answer
 from aar.web.metrics import Metrics
@@ -35,9 +35,10 @@ def create_uploads(registry: Registry, access: Access, metrics: Metrics) -> Blue
                 return _created(name, digest)
         elif "digest" in request.args:
             digest = parse_digest(request.args["digest"])
-            registry.uploads.put(name, digest, _body(), _body_length())
+            owner = current().fingerprint
+            registry.uploads.put(name, digest, _body(), _body_length(), owner)
             return _created(name, digest)
-        return _progress(registry.uploads.start(name), 202)
+        return _progress(registry.uploads.start(name, current().fingerprint), 202)
 
     @routes.get("/v2/<path:name>/blobs/uploads/<session>")
     def status(name: str, session: str) -> Response:
