@@ -33,7 +33,7 @@ IDLE_SECONDS = 75
 BULK = 64 * 1024
 """Writes at least this large let other connections go first."""
 
-UNSENT = 512 * 1024
+UNSENT = 192 * 1024
 """Bytes that the kernel takes beyond what it may send at once (tcp(7), TCP_NOTSENT_LOWAT).
 
 It would take megabytes for a client that has stopped reading, and deliver them all when that goes
