@@ -19,7 +19,8 @@ from aar import audit, feed, manifests, quarantine, schema
 from aar.audit import Record
 from aar.errors import Denied, Immutable
 from aar.quarantine import Held
-from regkit.database import Database
+from regkit import failpoints
+from regkit.database import Database, as_engine_error
 from regkit.errors import Invalid, NotFound
 from regkit.oci.application import ApplicationImage, Key, build_index, parse_version_tag
 from regkit.oci.digest import Digest
@@ -246,9 +247,11 @@ def remove_versions(
     check_may_write(actor, {version.key.architecture for version in versions})
     table = schema.application_version
     for version in versions:
+        failpoints.reach("version.tombstone:before", as_engine_error)
         connection.execute(
             table.update().where(_is(version.key)).values(removed_at=schema.to_text(now))
         )
+        failpoints.reach("version.tombstone:after")
         repository = repository_of(version.key.name)
         manifests.remove(connection, repository, version.digest, schema.to_text(now))
     for name, number in sorted({(version.key.name, version.key.number) for version in versions}):

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from aar import schema
-from regkit.database import Database
+from regkit import failpoints
+from regkit.database import Database, as_engine_error
 from regkit.errors import Conflict, Invalid, ServiceError
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
@@ -105,6 +106,7 @@ def append(connection: sa.Connection, changes: Sequence[NewChange]) -> None:
     if not changes:
         return
     table = schema.feed
+    failpoints.reach("feed.append:before", as_engine_error)
     last = connection.execute(
         table.update()
         .where(table.c.id == 1)
@@ -116,6 +118,7 @@ def append(connection: sa.Connection, changes: Sequence[NewChange]) -> None:
         schema.change.insert(),
         [_to_row(change, first + index) for index, change in enumerate(changes)],
     )
+    failpoints.reach("feed.append:after")
 
 
 class Feed:

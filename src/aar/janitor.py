@@ -18,8 +18,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from aar import schema
+from regkit import failpoints
 from regkit.blobs import BlobStore
-from regkit.database import Database
+from regkit.database import Database, as_engine_error
 from regkit.errors import Conflict
 from regkit.oci.digest import Digest
 from regkit.upkeep import locks
@@ -136,7 +137,9 @@ class Janitor:
         links = marked = count = size = 0
         with suppress(_Undo), self._database.write() as connection:
             links = self._unlink(connection, before)
+            failpoints.reach("janitor.mark:before", as_engine_error)
             marked = self._mark(connection, before)
+            failpoints.reach("janitor.mark:after")
             count, size = connection.execute(total).one()
             if dry_run:
                 raise _Undo

@@ -10,6 +10,7 @@ upgrade a stale snapshot (https://www.sqlite.org/isolation.html).
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 
+from regkit import failpoints
 from regkit.errors import Invalid, NoSpace, ServiceError, Unavailable
 
 BUSY_TIMEOUT_MS = 30_000
 _IMMEDIATE = "regkit_immediate"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Database:
@@ -75,6 +78,8 @@ class Database:
             connection.execution_options(**{_IMMEDIATE: True})
             with connection.begin():
                 yield connection
+                failpoints.reach("database.commit:before", as_engine_error)
+            failpoints.reach("database.commit:after")
 
     def version(self) -> int:
         """Return a number that changes whenever any process has committed (about 2 µs).
@@ -158,6 +163,12 @@ def _prepare_connection(connection: sqlite3.Connection, _record: Any) -> None:
 def _begin(connection: sa.Connection) -> None:
     immediate = connection.get_execution_options().get(_IMMEDIATE)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def as_engine_error(error: OSError) -> Exception:
+    """Return what SQLite makes of an OSError (https://www.sqlite.org/rescode.html)."""
+    text = "database or disk is full" if error.errno in _FULL else "disk I/O error"
+    return exc.OperationalError("COMMIT", None, sqlite3.OperationalError(text))
 
 
 @contextmanager

@@ -27,9 +27,9 @@ from ams.catalogue.records import (
 )
 from ams.options import Options
 from ams.packages import Package, renewed
-from regkit import logs
+from regkit import failpoints, logs
 from regkit.blobs import BlobStore
-from regkit.database import Database
+from regkit.database import Database, as_engine_error
 from regkit.errors import Conflict, Invalid
 from regkit.oci import application as oci
 from regkit.oci.application import ApplicationImage, Key
@@ -248,6 +248,7 @@ class Catalogue(Reading):
         """
         parsed = imports.check(image.key, manifest, config, self._architecture)
         with self._database.write() as connection:
+            failpoints.reach("import.commit:before", as_engine_error)
             application, changed = imports.add(
                 connection,
                 self._blobs,
@@ -257,6 +258,7 @@ class Catalogue(Reading):
                 replace=replace,
                 now=self._clock(),
             )
+        failpoints.reach("import.commit:after")
         if changed:
             self._announce("version-imported", application, image.key.number)
         return rules.find_version(application, image.key.number)
@@ -267,7 +269,9 @@ class Catalogue(Reading):
         Does nothing when it isn't here, or is a local one.
         """
         with self._database.write() as connection:
+            failpoints.reach("import.remove:before", as_engine_error)
             application = imports.remove(connection, key, self._clock())
+        failpoints.reach("import.remove:after")
         if application is not None:
             self._announce("version-removed", application, key.number)
 

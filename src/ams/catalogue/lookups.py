@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from ams import schema
 from ams.catalogue import rules, store
 from ams.catalogue.records import Application, Version
+from regkit import failpoints
 from regkit.blobs import BlobStore
+from regkit.database import as_engine_error
 from regkit.errors import Conflict, Forbidden, NotFound, Unavailable
 from regkit.oci.application import ApplicationImage, Key
 
@@ -69,7 +71,9 @@ def withdraw(
     """Write the tombstone of a version that the registry has, or is about to have."""
     of = key(application, version)
     if version.published or store.was_pushed(connection, of):
+        failpoints.reach("withdrawal.tombstone:before", as_engine_error)
         store.withdraw(connection, of, version.digest, now)
+        failpoints.reach("withdrawal.tombstone:after")
 
 
 def require_blobs(blobs: BlobStore, image: ApplicationImage) -> None:

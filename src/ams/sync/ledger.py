@@ -6,7 +6,8 @@ only read and settled. No rule about them lives here (`ams.sync.plan`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ import sqlalchemy as sa
 
 from ams import schema
 from ams.sync.plan import Pushed, Quarantined
-from regkit.database import Database
+from regkit import failpoints
+from regkit.database import Database, as_engine_error
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
 
@@ -50,7 +52,7 @@ class Ledger:
 
     def record_push(self, key: Key, digest: Digest, epoch: str, now: datetime) -> None:
         """Note that a version is in the registry, or on its way there (UNDER_WAY)."""
-        with self._database.write() as connection:
+        with self._writing() as connection:
             connection.execute(_delete(schema.pushed, key))
             connection.execute(
                 schema.pushed.insert().values(
@@ -60,7 +62,7 @@ class Ledger:
 
     def withdrawn(self, key: Key, digest: Digest) -> None:
         """Note that a version left the registry: neither withdrawal nor push remains."""
-        with self._database.write() as connection:
+        with self._writing() as connection:
             connection.execute(
                 _delete(schema.withdrawal, key).where(schema.withdrawal.c.digest == str(digest))
             )
@@ -68,7 +70,7 @@ class Ledger:
 
     def settle(self, withdrawals: Iterable[tuple[Key, Digest]], pushes: Iterable[Key]) -> None:
         """Drop withdrawals that need nothing any more, and records of pushes."""
-        with self._database.write() as connection:
+        with self._writing() as connection:
             for key, digest in withdrawals:
                 connection.execute(
                     _delete(schema.withdrawal, key).where(
@@ -81,7 +83,7 @@ class Ledger:
     def set_aside(self, key: Key, digest: Digest, reason: str, now: datetime) -> datetime:
         """Quarantine a version; return when it is tried again: after 1, 2, 4 … minutes."""
         table = schema.quarantine
-        with self._database.write() as connection:
+        with self._writing() as connection:
             row = connection.execute(table.select().where(_is(table, key))).one_or_none()
             same = row is not None and row.digest == str(digest)
             attempts = row.attempts + 1 if same and row is not None else 1
@@ -106,9 +108,16 @@ class Ledger:
         keys = list(keys)
         if not keys:
             return
-        with self._database.write() as connection:
+        with self._writing() as connection:
             for key in keys:
                 connection.execute(_delete(schema.quarantine, key))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._database.write() as connection:
+            failpoints.reach("ledger.write:before", as_engine_error)
+            yield connection
+        failpoints.reach("ledger.write:after")
 
     def _rows(self, table: sa.Table) -> list[Any]:
         with self._database.read() as connection:

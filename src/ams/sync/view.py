@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from ams import schema
 from ams.sync.feed import Change, Cursor, EpochChanged, FeedRefused, Page, check
 from ams.sync.plan import RemoteVersion, Snapshot
-from regkit import logs
-from regkit.database import Database
+from regkit import failpoints, logs
+from regkit.database import Database, as_engine_error
 from regkit.errors import Conflict
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
@@ -139,6 +139,7 @@ class View:
         if not page.changes:
             return
         with self._database.write() as connection:
+            failpoints.reach("sync.feed-step:before", as_engine_error)
             state = _state(connection)
             if state is None or (state.epoch, state.seq) != (since.epoch, since.seq):
                 raise Conflict("the registry is already being read: try again")
@@ -152,6 +153,7 @@ class View:
                 .where(schema.registry_state.c.id == _ID)
                 .values(seq=page.changes[-1].seq)
             )
+        failpoints.reach("sync.feed-step:after")
 
     def _reread(
         self, source: ChangeSource, fingerprint: str, imported: Mapping[Key, Digest]

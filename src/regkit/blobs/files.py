@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from regkit import failpoints
 from regkit.blobs.protocol import READ_CHUNK, BlobInfo, BlobReader, DigestMismatch, StagedInfo
 from regkit.errors import Conflict, Invalid, NoSpace, NotFound, ServiceError
 from regkit.oci.digest import LENGTHS, Digest, new_hasher
@@ -123,9 +124,11 @@ class FileBlobStore:
     def delete(self, digest: Digest) -> None:
         """Drop a blob, durably."""
         path = self._path(digest)
+        failpoints.reach("blob.delete:before")
         with suppress(FileNotFoundError):
             path.unlink()
             _sync_folder(path.parent)
+        failpoints.reach("blob.delete:after")
 
     def set_aside(self, digest: Digest, version: object) -> bool:
         """Move damaged content to `damaged/`, durably."""
@@ -136,9 +139,11 @@ class FileBlobStore:
         except FileNotFoundError:
             return False
         self._damaged.mkdir(mode=0o700, exist_ok=True)
+        failpoints.reach("blob.set-aside:before")
         path.rename(self._damaged / f"{digest.algorithm}-{digest.hex}-{time.time_ns()}")
         _sync_folder(self._damaged)
         _sync_folder(path.parent)
+        failpoints.reach("blob.set-aside:after")
         return True
 
     def strays(self) -> Iterator[str]:
@@ -194,8 +199,10 @@ class FileStaged:
         self._sealed = None
         try:
             with _full_disk():
+                failpoints.reach("blob.write:before")
                 while written < len(view):
                     written += os.write(descriptor, view[written:])
+                failpoints.reach("blob.write:after")
         except BaseException:
             self._cut(self._size)
             raise
@@ -207,10 +214,12 @@ class FileStaged:
         """Make everything written so far durable, the file's name included."""
         descriptor = self._open()
         with _full_disk():
+            failpoints.reach("blob.fsync:before")
             self._blocking(lambda: os.fsync(descriptor))
             if not self._folder_synced:
                 _sync_folder(self._path.parent)
                 self._folder_synced = True
+            failpoints.reach("blob.fsync:after")
 
     def truncate(self, size: int) -> None:
         """Drop what is beyond `size` bytes."""
@@ -248,8 +257,12 @@ class FileStaged:
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _sync_folder(target.parent.parent)
                 _sync_folder(target.parent.parent.parent)
+            failpoints.reach("blob.rename:before")
             self._path.rename(target)
+            failpoints.reach("blob.rename:after")
+            failpoints.reach("blob.folder-fsync:before")
             _sync_folder(target.parent)
+            failpoints.reach("blob.folder-fsync:after")
         self.close()
 
     def close(self) -> None:

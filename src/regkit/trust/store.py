@@ -11,7 +11,8 @@ from datetime import datetime, timedelta, timezone
 import sqlalchemy as sa
 
 from aar_interface import Certificate, Fingerprint, Role
-from regkit.database import Database
+from regkit import failpoints
+from regkit.database import Database, as_engine_error
 from regkit.errors import Conflict, Forbidden, Invalid, NotFound
 from regkit.trust import applying
 from regkit.trust.applying import Applied, Wanted
@@ -157,11 +158,13 @@ class TrustStore:
                     f"{fingerprint.short} was already revoked on "
                     f"{entry.revoked:%Y-%m-%d %H:%M} UTC"
                 )
+            failpoints.reach("trust.revoke:before", as_engine_error)
             connection.execute(
                 self._table.update()
                 .where(self._table.c.fingerprint == str(fingerprint))
                 .values(revoked=now.isoformat())
             )
+            failpoints.reach("trust.revoke:after")
             self._observer(connection, Change("revoked", replace(entry, revoked=now), MANUAL))
 
     def apply(

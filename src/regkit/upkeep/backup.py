@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO
 
+from regkit import failpoints
 from regkit.blobs import BlobStore
 from regkit.database import Database
 from regkit.errors import NotFound, ServiceError
@@ -165,7 +166,9 @@ def _copied(database: Path) -> Iterator[Path]:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as copy:
+            failpoints.reach("backup.snapshot:before")
             source.backup(copy)
+        failpoints.reach("backup.snapshot:after")
         yield path
     finally:
         _remove(path)

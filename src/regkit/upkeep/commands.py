@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from regkit import cli as shared
+from regkit import failpoints
 
 if TYPE_CHECKING:
     import requests
@@ -298,7 +299,9 @@ def _output(path: str, force: bool) -> Iterator[IO[bytes]]:
             yield out
             out.flush()
             os.fsync(descriptor)
+        failpoints.reach("backup.rename:before")
         temporary.rename(target)
+        failpoints.reach("backup.rename:after")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

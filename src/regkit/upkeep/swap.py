@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from regkit import failpoints
 from regkit.errors import Unavailable
 from regkit.upkeep import locks
 
@@ -47,7 +48,9 @@ def commit(home: Path, paths: Sequence[Path]) -> None:
     temporary = marker.with_name(f".{MARKER.name}.new")
     temporary.unlink(missing_ok=True)
     _write(temporary, json.dumps([str(path) for path in paths]).encode())
+    failpoints.reach("restore.commit:before")
     temporary.rename(marker)
+    failpoints.reach("restore.commit:after")
     _sync_folder(marker.parent)
     _finish(marker)
 
@@ -82,7 +85,9 @@ def _finish(marker: Path) -> None:
             for suffix in _SQLITE:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             _sync_folder(path.parent)
+            failpoints.reach("restore.move:before")
             made.rename(path)
+            failpoints.reach("restore.move:after")
             _sync_folder(path.parent)
     marker.unlink()
     _sync_folder(marker.parent)
