@@ -18,6 +18,7 @@ DEFAULTS = {
     "registry.fingerprint": "",
     "registry.mode": "pull",
     "registry.update_interval": "1h",
+    "registry.spread": "0s",
     "registry.filter": "",
     "application.auto_publish": True,
     "application.auto_update": True,

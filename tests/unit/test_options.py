@@ -56,6 +56,7 @@ def test_defaults_as_the_reference_has_them(options: Options):
         "registry.fingerprint": "",
         "registry.mode": "pull",
         "registry.update_interval": "1h",
+        "registry.spread": "0s",
         "registry.filter": "",
         "application.auto_publish": True,
         "application.auto_update": True,

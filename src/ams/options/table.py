@@ -149,6 +149,14 @@ OPTIONS: dict[str, Option] = {
             "How often to look for changes, at the latest, such as 30s, 5m or 1h30m; at least 1s.",
         ),
         Option(
+            "registry.spread",
+            durations.parse,
+            durations.render,
+            "0s",
+            "How long to wait at the most, at random, once the registry tells of something new: "
+            "in a large fleet it keeps the sites from asking all at the same moment. 0s: at once.",
+        ),
+        Option(
             "registry.filter",
             _tags,
             _join,

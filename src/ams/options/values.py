@@ -61,7 +61,8 @@ class Options:
         """Return the typed value of `name`; the contract per option:
 
         `registry.url`, `registry.filter` tuple[str, ...]; `registry.fingerprint` 64 hex digits or
-        ""; `registry.mode` str; `registry.update_interval` timedelta; `application.auto_*` bool;
+        ""; `registry.mode` str; `registry.update_interval`,
+        `registry.spread` timedelta; `application.auto_*` bool;
         `application.max_published_versions` int; `core.trust_password` bool: whether it is set.
         Raises Invalid for an unknown name.
         """

@@ -90,7 +90,7 @@ class Engine:
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._stopping = threading.Event()
-        self._listener = Listener(self._open, self._view.cursor, self.wake)
+        self._listener = Listener(self._open, self._view.cursor, self.wake, self._spread)
         self._failures = 0
         self._next_check: datetime | None = None
         self._hello: Hello | None = None
@@ -428,6 +428,10 @@ class Engine:
 
     def _mode(self) -> Mode:
         return self._options.get("registry.mode")
+
+    def _spread(self) -> float:
+        """Return how long this site lets others go first, once it knows of something new."""
+        return self._options.get("registry.spread").total_seconds() * self._chance()
 
     def _interval(self) -> float:
         return self._options.get("registry.update_interval").total_seconds()
