@@ -16,7 +16,7 @@ def render(report: Report) -> str:
     heads = ["case", "server", "median", "lowest - highest", "unit"]
     heads += ["server CPU s", "client CPU s", "per", "server peak", *names]
     rows = [_cells(row, names) for row in report.rows]
-    parts = [f"## {report.title}", "", *_table(heads, rows), ""]
+    parts = [f"## {report.title}", "", *grid(heads, rows), ""]
     if report.goals:
         parts += [*goals([report]), ""]
     parts += [f"- {note}" for note in report.notes] + ([""] if report.notes else [])
@@ -30,7 +30,7 @@ def goals(reports: Iterable[Report]) -> list[str]:
         for report in reports
         for goal in report.goals
     ]
-    return _table(["goal", "measured", ""], rows)
+    return grid(["goal", "measured", ""], rows)
 
 
 def page(folder: Path) -> str:
@@ -81,7 +81,8 @@ def _cells(row: Row, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
     lines = [heads, *rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(heads))]
     text = [

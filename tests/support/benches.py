@@ -16,18 +16,22 @@ from benchmarks import catalogue, environment, results, rounds, table  # noqa: E
 from benchmarks.content import blob, make_application  # noqa: E402
 from benchmarks.drivers import DriverFailed  # noqa: E402
 from benchmarks.lab import Lab  # noqa: E402
+from benchmarks.simulation import capacity, release, sharing  # noqa: E402
 
 __all__ = [
     "ROOT",
     "DriverFailed",
     "Lab",
     "blob",
+    "capacity",
     "catalogue",
     "environment",
     "make_application",
+    "release",
     "results",
     "rounds",
     "run",
+    "sharing",
     "table",
 ]
 
