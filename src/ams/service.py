@@ -108,8 +108,8 @@ class Service:
             self.blobs,
             self.catalogue,
             self.options,
-            self._trusted(connect or connector(self._open_session)),
-            own_fingerprint=lambda: str(self.identity.certificate.fingerprint),
+            self._trusted(connect or connector(self._open_session, self._own_fingerprint)),
+            own_fingerprint=self._own_fingerprint,
         )
         self.catalogue.listen(self.sync.wake)
         self.options.listen(self.sync.wake)
@@ -182,6 +182,9 @@ class Service:
                     self.blobs.discard(info.name)
                 except Conflict:
                     log.info("staged-in-use", name=info.name)
+
+    def _own_fingerprint(self) -> str:
+        return str(self.identity.certificate.fingerprint)
 
     def _open_session(self, fingerprint: str) -> requests.Session:
         return pinned.session(Fingerprint.parse(fingerprint), self.identity)

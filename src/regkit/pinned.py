@@ -7,12 +7,14 @@ what requests raises (SSLError for another certificate, before any byte of a req
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
 
 from aar_interface import Fingerprint
 from regkit.errors import Invalid
@@ -21,6 +23,17 @@ from regkit.identity import Identity
 Timeout = tuple[float, float]
 TIMEOUT: Timeout = (10.0, 60.0)
 """Seconds for the connection and handshake, and without a single byte, unless a request says."""
+
+SILENT_SECONDS = 15
+_NOTICING_SILENCE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000),
+)
+"""tcp(7): a machine that is gone or cut off is noticed after SILENT_SECONDS, not only when a read
+has waited in vain: a server that takes its time, as in a long-poll, still answers the kernel."""
 
 
 def session(
@@ -50,6 +63,11 @@ class PinnedAdapter(HTTPAdapter):
         self._context = context
         self._timeout = timeout
         super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> Any:
+        """Make connections that notice when the other machine is gone."""
+        options = [*HTTPConnection.default_socket_options, *_NOTICING_SILENCE]
+        return super().init_poolmanager(*args, socket_options=options, **kwargs)
 
     def build_connection_pool_key_attributes(
         self,

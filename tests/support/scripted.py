@@ -136,9 +136,13 @@ class CuttingProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # nobody is there: so the client finds nobody
+                _hang_up(client)
+                continue
             with self._lock:
                 self._open |= {client, server}
             left = [0, 0]

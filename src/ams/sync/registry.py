@@ -14,6 +14,7 @@ from urllib.parse import quote
 import requests
 
 from ams.sync.door import CHUNK, MAX_WAIT, BlobStream, Connect, Door, Hello
+from ams.sync.endpoints import Endpoints
 from ams.sync.feed import PAGE, Cursor, EpochChanged, FeedRefused, Page, parse_head, parse_page
 from ams.sync.feed import went_back as _went_back
 from ams.sync.transport import NotARegistry, Transport, answered, path_of
@@ -258,10 +259,21 @@ def _range_end(text: str) -> int:
     return int(last) + 1
 
 
-def connector(open_session: Callable[[str], requests.Session]) -> Connect:
-    """Make a Connect from what opens a session pinned to a fingerprint."""
+def connector(
+    open_session: Callable[[str], requests.Session], site: Callable[[], str] = lambda: ""
+) -> Connect:
+    """Make a Connect from what opens a session pinned to a fingerprint.
+
+    What it opens shares what is known of the URLs: which fail, and which this `site` prefers.
+    """
+    known: dict[tuple[str, ...], Endpoints] = {}
 
     def connect(urls: Sequence[str], fingerprint: str) -> Door:
-        return Registry(Transport(urls, lambda: open_session(fingerprint)))
+        key = (fingerprint, *urls)
+        endpoints = known.get(key)
+        if endpoints is None:
+            known.clear()  # the registry is another one now
+            endpoints = known[key] = Endpoints(urls, site())
+        return Registry(Transport(endpoints, lambda: open_session(fingerprint)))
 
     return connect

@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
+from ams.sync.endpoints import Endpoints
 from regkit.errors import (
     Conflict,
     Forbidden,
@@ -34,6 +36,8 @@ MAX_JSON = 8 * 1024 * 1024
 """A page of 1000 changes with every limit reached stays below."""
 MAX_FAULT = 64 * 1024
 CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT_OF_SEVERAL = 3.0
+"""Seconds for a connection, and for one while there is another URL to try."""
 READ_TIMEOUT = 60.0
 """Seconds without a single byte; a registry that seals a large upload is silent for a while."""
 ANSWER_TIMEOUT = 120.0
@@ -54,27 +58,31 @@ class NotARegistry(Unavailable):
 
 
 class Transport:
-    """Sends requests to the first of `urls` that answers; the last good one is tried first."""
+    """Sends requests to the first of several URLs that answers, in the order of `endpoints`."""
 
     def __init__(
         self,
-        urls: Sequence[str],
+        endpoints: Endpoints | Sequence[str],
         open_session: Callable[[], requests.Session],
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
     ) -> None:
-        if not urls:
+        if not len(endpoints):
             raise Invalid("no registry is set: 'amc config set registry.url https://<host>:3000'")
-        self._urls = [url.rstrip("/") for url in urls]
+        self._endpoints = (
+            endpoints if isinstance(endpoints, Endpoints) else Endpoints(list(endpoints))
+        )
         self._open_session = open_session
         self._session: requests.Session | None = None
         self._lock = threading.Lock()
-        self._timeouts = (connect_timeout, read_timeout)
+        several = len(self._endpoints) > 1
+        connect = min(connect_timeout, CONNECT_TIMEOUT_OF_SEVERAL) if several else connect_timeout
+        self._timeouts = (connect, read_timeout)
 
     @property
     def url(self) -> str:
-        """The URL that is tried first: the last one that answered."""
-        return self._urls[0]
+        """The URL that is tried first."""
+        return self._endpoints.order()[0]
 
     @contextmanager
     def send(
@@ -96,20 +104,25 @@ class Transport:
         kind unless in `allow`. Raises Unavailable when no URL answers.
         """
         faults: list[ServiceError] = []
-        for url in [base] if base else list(self._urls):
+        urls = [base] if base else self._endpoints.order()
+        for url in urls:
             try:
                 response = self._request(method, url, path, params, headers, data, patience)
             except Unavailable as fault:
+                self._endpoints.failed(url)
                 faults.append(fault)
                 continue
             with response:
-                if response.status_code in _RETRY_ELSEWHERE and url != self._urls[-1] and not base:
-                    faults.append(_fault(response, url))
-                    continue
-                self._prefer(url)
+                if response.status_code in _RETRY_ELSEWHERE:
+                    self._endpoints.failed(url)
+                    if url != urls[-1]:
+                        faults.append(_fault(response, url))
+                        continue
+                else:
+                    self._endpoints.worked(url)
                 if response.status_code >= 300 and response.status_code not in (304, *allow):
                     raise _fault(response, url)
-                yield Answer(response, url)
+                yield Answer(response, url, partial(self._endpoints.failed, url))
                 _drain(response)
                 return
         raise _summary(faults)
@@ -166,18 +179,17 @@ class Transport:
                 time.sleep(pause)
             return send()
 
-    def _prefer(self, url: str) -> None:
-        if url != self._urls[0] and url in self._urls:
-            with self._lock:
-                self._urls.sort(key=lambda other: other != url)
-
 
 class Answer:
     """An answer of the registry: status, headers, a body that is read with limits."""
 
-    def __init__(self, response: requests.Response, base: str) -> None:
+    def __init__(
+        self, response: requests.Response, base: str, cut: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take what requests gives. `cut` is told when the body doesn't arrive as a whole."""
         self._response = response
         self.base = base
+        self._cut = cut
 
     @property
     def status(self) -> int:
@@ -190,13 +202,22 @@ class Answer:
 
     def content(self, limit: int) -> bytes:
         """Read the whole body. Raises TooLarge, Unavailable when it is cut or too slow."""
-        with foreign_faults(self.base):
+        with self._noticing_cuts():
             return _read(self._response, limit)
 
     def stream(self, chunk: int) -> Iterator[bytes]:
         """Read the body in pieces, as it is. Raises Unavailable when it is cut."""
-        with foreign_faults(self.base):
+        with self._noticing_cuts():
             yield from self._response.raw.stream(chunk, decode_content=False)
+
+    @contextmanager
+    def _noticing_cuts(self) -> Iterator[None]:
+        try:
+            with foreign_faults(self.base):
+                yield
+        except Unavailable:
+            self._cut()
+            raise
 
     def metadata(self) -> Any:
         """Return the metadata of the `/1.0` envelope. Raises NotARegistry."""
