@@ -14,7 +14,7 @@ from typing import IO, Literal
 
 import click
 
-from aar.cli import application, audit, quarantine, trust, upkeep
+from aar.cli import application, audit, certificate, quarantine, trust, upkeep
 from aar.cli.common import opened
 from regkit import cli as shared
 from regkit import ownership
@@ -84,7 +84,7 @@ def status(output_format: str) -> None:
     shared.print_document(document, output_format)
 
 
-def _answers(certificate: Path, host: str, port: int) -> bool:
+def _answers(shown: Path, host: str, port: int) -> bool:
     """Whether the holder of this registry's certificate answers `GET /1.0/status` as ready."""
     from aar_interface import Certificate, InvalidCertificate  # noqa: PLC0415
     from regkit import pinned  # noqa: PLC0415 - requests costs 100 ms
@@ -93,7 +93,7 @@ def _answers(certificate: Path, host: str, port: int) -> bool:
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where such a server is met
     address = Address(host=everywhere.get(host, host), port=port)
     try:
-        fingerprint = Certificate.parse(certificate.read_bytes()).fingerprint
+        fingerprint = Certificate.parse(shown.read_bytes()).fingerprint
         with pinned.session(fingerprint, None, (3.0, 3.0)) as session:
             return session.get(f"https://{address}/1.0/status").status_code == 200
     except (OSError, InvalidCertificate):  # what requests raises is an OSError
@@ -110,6 +110,7 @@ def _check_config(file: IO[bytes], source: str) -> None:
 cli.add_command(trust.command)
 cli.add_command(application.command)
 cli.add_command(audit.command)
+cli.add_command(certificate.command)
 cli.add_command(quarantine.command)
 cli.add_command(upkeep.verify)
 cli.add_command(upkeep.gc)

@@ -17,9 +17,10 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
-from regkit import logs, tls
+from regkit import logs
 from regkit.errors import ServiceError
 from regkit.identity import Identity
+from regkit.serving.certificate import ServedCertificate
 from regkit.serving.listeners import Listener, describe
 from regkit.serving.notify import notify, reloading
 from regkit.serving.requests import announcing_close
@@ -57,11 +58,12 @@ def serve(
     """Serve until SIGTERM or SIGINT, then return. Workers leave by SystemExit, through the caller.
 
     `make_app` makes the WSGI application, in each worker. TCP listeners speak TLS as `identity`,
-    unix sockets plain HTTP. SIGHUP calls `reload` for a new identity and replaces the workers;
-    the listeners stay. `connections_per_client`: that one address may have open with a worker; 0:
-    any. Raises ServiceError when it can't start. Port 0, the readiness line
-    (`ready`, `address`) and sd_notify: the addresses are those really bound, and readiness is
-    told when a worker can answer.
+    unix sockets plain HTTP; once its files hold another pair, new connections are shown that.
+    SIGHUP calls `reload` for a new identity and replaces the workers; the listeners stay.
+    `connections_per_client`: that one address may have open with a worker; 0: any. Raises
+    ServiceError when it can't start. Port 0, the readiness line (`ready`, `address`) and
+    sd_notify: the addresses are those really bound, and readiness is told when a worker can
+    answer.
     """
     bound: list[socket.socket] = []
     try:
@@ -139,9 +141,8 @@ class _Application(BaseApplication):
         # gunicorn duplicates the descriptors and closes the ones it is given.
         self._binds = [f"fd://{listener.detach()}" for listener in bound]
         self._workers = workers
-        self._minimum_tls = minimum_tls
         self._reload = reload
-        self.tls = tls.server_context(identity, minimum_tls) if identity else None
+        self._certificate = ServedCertificate(identity, minimum_tls) if identity else None
         # gunicorn would tell systemd that it is ready before a worker is.
         self._notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
         self._readiness, self._answering = os.pipe()
@@ -149,6 +150,11 @@ class _Application(BaseApplication):
         self._announced = False
         self.connections_per_client = 0
         super().__init__()
+
+    @property
+    def tls(self) -> Any:
+        """What the next TLS connection begins with."""
+        return self._certificate.context if self._certificate else None
 
     def load_config(self) -> None:
         settings = {
@@ -177,10 +183,10 @@ class _Application(BaseApplication):
 
     def reload(self) -> None:
         """SIGHUP: read settings and certificate anew, keep the former ones if they are bad."""
-        if self._reload is None:
+        if self._reload is None or self._certificate is None:
             return
         try:
-            self.tls = tls.server_context(self._reload(), self._minimum_tls)
+            self._certificate.use(self._reload())
         except ServiceError as error:
             log.error("reload-failed", reason=str(error))  # noqa: TRY400 - the same
         else:
