@@ -14,7 +14,6 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection
 
 from aar_interface import Fingerprint
 from regkit.errors import Invalid
@@ -25,7 +24,8 @@ TIMEOUT: Timeout = (10.0, 60.0)
 """Seconds for the connection and handshake, and without a single byte, unless a request says."""
 
 SILENT_SECONDS = 15
-_NOTICING_SILENCE = (
+_SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # urllib3's default
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
@@ -66,8 +66,7 @@ class PinnedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> Any:
         """Make connections that notice when the other machine is gone."""
-        options = [*HTTPConnection.default_socket_options, *_NOTICING_SILENCE]
-        return super().init_poolmanager(*args, socket_options=options, **kwargs)
+        return super().init_poolmanager(*args, socket_options=[*_SOCKET_OPTIONS], **kwargs)
 
     def build_connection_pool_key_attributes(
         self,
