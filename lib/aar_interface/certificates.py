@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -24,9 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 MAX_BYTES = 64 * 1024
 """The largest certificate text that is looked at. Real ones take 1 to 4 KiB."""
 
-_PEM_BLOCK = re.compile(
-    rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s*(.*?)\s*-----END \1-----", re.DOTALL
-)
+_PEM_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -96,7 +95,7 @@ class Certificate:
                 "this holds a private key, which must stay on its machine: give the certificate "
                 "(the .crt file) instead"
             )
-        blocks = _PEM_BLOCK.findall(raw)
+        blocks = list(_pem_blocks(raw))
         if not blocks:
             return cls.from_der(raw)
         certificates = [body for label, body in blocks if label == b"CERTIFICATE"]
@@ -202,3 +201,22 @@ class Certificate:
         if now > self.expires:
             return f"expired on {self.expires:%Y-%m-%d %H:%M} UTC"
         return None
+
+
+def _pem_blocks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give label and body of each PEM block, in time that grows with the text alone.
+
+    A regular expression over whole blocks would take hours for a text of dashes and spaces.
+    """
+    missing: set[bytes] = set()
+    position = 0
+    while (begin := _PEM_BEGIN.search(raw, position)) is not None:
+        label, position = begin[1], begin.end()
+        if label in missing:
+            continue
+        end = raw.find(b"-----END " + label + b"-----", position)
+        if end < 0:
+            missing.add(label)
+            continue
+        yield label, raw[position:end]
+        position = end

@@ -76,7 +76,11 @@ class _TextFormatter(logging.Formatter):
         parts = [_time_of(record), record.levelname.lower(), _plain(record.getMessage())]
         parts += [f"{key}={_quoted(str(value))}" for key, value in _fields_of(record).items()]
         line = " ".join(parts)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        # Indented, since a fault may repeat foreign text that looks like a line of this log.
+        trace = self.formatException(record.exc_info).splitlines()
+        return "\n".join([line, *(f"    {_plain(part)}" for part in trace)])
 
 
 class _JsonFormatter(logging.Formatter):
@@ -89,7 +93,8 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        # In ASCII: some terminals obey U+009B, and some readers take U+2028 for a line's end.
+        return json.dumps(entry, default=str)
 
 
 def _plain(text: str) -> str:

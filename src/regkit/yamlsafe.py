@@ -14,7 +14,8 @@ import yaml
 from yaml.events import AliasEvent, ScalarEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 256 * 1024
+"""Far more than any manifest has; a full one takes its reader a second."""
 MAX_DEPTH = 32
 MAX_NODES = 50_000
 _NULLS = ("", "~", "null", "Null", "NULL")

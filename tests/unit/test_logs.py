@@ -110,6 +110,30 @@ def test_a_fault_of_the_program_has_its_traceback(
         assert json.loads(text)["where"] == "here"
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_traceback_holds_no_line_of_foreign_making(
+    log_format: logs.Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(log_format=log_format)
+    forged = "2026-01-01T00:00:00.000Z info trust-added"
+    try:
+        raise RuntimeError(f"x\n{forged}\u2028{forged}\x9b31m")
+    except RuntimeError:
+        LOG.exception("crashed")
+    lines = capsys.readouterr().err.splitlines()
+    assert not any(line.startswith(forged) for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_line_of_json_is_one_for_every_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(log_format="json")
+    LOG.warning("refused", path="/\u2028\x9b31m\u202e")
+    text = capsys.readouterr().err
+    assert len(text.splitlines()) == 1
+    assert text.rstrip("\n").isprintable()
+    assert json.loads(text)["path"] == "/\u2028\x9b31m\u202e"
+
+
 def test_configuring_again_does_not_double_lines(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     logs.configure()

@@ -166,6 +166,7 @@ def test_layers_that_are_no_files(layers: list[Any], says: str):
         ({"manifest": {"tags": "game"}}, "tags must be"),
         ({"manifest": {"tags": [1]}}, "tags must be"),
         ({"manifest": {"tags": [""]}}, "tags must be"),
+        ({"manifest": {"tags": ["\x1b[2J"]}}, "control character"),
         ({"manifest": {"tags": ["x"] * 257}}, "tags must be"),
     ],
 )

@@ -180,7 +180,7 @@ class Client:
             yield Download(
                 filename=filename(response.headers.get("Content-Disposition", "")),
                 sha256=response.headers.get("X-AMS-Fingerprint", ""),
-                size=int(length) if length.isdecimal() else None,
+                size=int(length) if length.isdecimal() and len(length) < 19 else None,
                 chunks=chunks(response),
             )
 

@@ -7,7 +7,9 @@ kinds of `regkit.errors`. What may be asked is `ams.client`'s business, the sock
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,12 @@ ANSWER_TIMEOUT = 60
 UPLOAD_TIMEOUT = 300
 """Seconds for one send, or for the answer after a body was sent (the reference's own value)."""
 CHUNK = 1024 * 1024
+MAX_ANSWER = 256 * CHUNK
+"""The most that an answer may hold, but for a download: a list of 100,000 applications fits."""
+MAX_REFUSAL = CHUNK
+ANSWER_SECONDS = 600
+"""Seconds for the whole body of an answer, but for a download."""
+_IDENTITY = {"Accept-Encoding": "identity"}
 
 _KINDS: dict[int, type[ServiceError]] = {
     kind.status: kind
@@ -102,9 +110,17 @@ class Channel:
         )
 
     def send(
-        self, method: str, path: str, *, wait: float = ANSWER_TIMEOUT, **arguments: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        wait: float = ANSWER_TIMEOUT,
+        stream: bool = False,
+        **arguments: Any,
     ) -> requests.Response:
         """Send a request and return the answer, which is no refusal.
+
+        Its body has been read unless `stream`; then the caller reads and closes it.
 
         Raises the kind of ServiceError that the service refused with, WrongCertificate, or
         Unavailable when it can't be reached or doesn't answer within `wait` seconds.
@@ -115,8 +131,12 @@ class Channel:
                 self._base + path,
                 timeout=(CONNECT_TIMEOUT, wait),
                 allow_redirects=False,
-                **arguments,
+                stream=True,
+                **{**arguments, "headers": {**_IDENTITY, **(arguments.get("headers") or {})}},
             )
+            if not (stream and response.ok):
+                with contextlib.closing(response):
+                    _load(response, MAX_ANSWER if response.ok else MAX_REFUSAL)
         except requests.ConnectTimeout:
             raise self._unreachable(f"no answer within {CONNECT_TIMEOUT} s") from None
         except requests.Timeout:
@@ -133,8 +153,7 @@ class Channel:
         except requests.RequestException as error:
             raise self._broken(error) from None
         if not response.ok:
-            with response:
-                raise _refusal(response)
+            raise _refusal(response)
         return response
 
     def _unreachable(self, why: str) -> Unavailable:
@@ -159,6 +178,24 @@ class Channel:
         if _caused_by(error, ssl.SSLEOFError):
             return self._broken(error)
         return Unavailable(f"no TLS connection{self._at} ({reason(error)}): check the URL")
+
+
+def _load(response: requests.Response, limit: int) -> None:
+    """Read the body as far as `limit`. Raises BadAnswer, and what requests raises.
+
+    The other side is whoever holds the pinned certificate's key: it may send what it likes.
+    """
+    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise BadAnswer("what answers is not a management service: check its URL")
+    deadline = time.monotonic() + ANSWER_SECONDS
+    body = bytearray()
+    for chunk in response.iter_content(64 * 1024):
+        body += chunk
+        if len(body) > limit:
+            raise BadAnswer(f"the answer is too large: over {limit} bytes")
+        if time.monotonic() > deadline:
+            raise Unavailable("the management service answers too slowly: try again")
+    response._content = bytes(body)  # what requests itself keeps a read body in
 
 
 def metadata(response: requests.Response) -> Any:

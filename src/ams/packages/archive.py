@@ -20,6 +20,7 @@ from typing import BinaryIO
 from ams.packages import streams
 from regkit.errors import Invalid, TooLarge
 from regkit.oci.application import NAME_MAX, PATH_MAX
+from regkit.oci.paths import below_a_file
 
 CHUNK = 1024 * 1024
 FORMATS = ".tar, .tar.bz2, .tar.gz, .tar.xz or .zip"
@@ -91,23 +92,22 @@ def safe_path(name: str) -> str:
 
 def _checked(found: Iterator[Member], limits: Limits) -> Iterator[Member]:
     seen: set[str] = set()
-    folders: set[str] = set()
     total = 0
     for member in found:
         path = member.path
         if path in seen:
             raise Invalid(f"{path[:120]!r} is in the package twice: pack it again")
-        parents = {path[:i] for i, character in enumerate(path) if character == "/"}
-        if path in folders or parents & seen:
-            raise Invalid(f"{path[:120]!r}: a file and a folder have the same name: pack it again")
         seen.add(path)
-        folders |= parents
         total += member.size
         if member.size > limits.file_size:
             raise TooLarge(f"{path[:120]!r} is too large: at most {limits.file_size} bytes")
         if total > limits.total_size:
             raise TooLarge(f"the package is too large: at most {limits.total_size} bytes")
         yield member
+    # Only now: every folder of every path, to ask for one by one, could fill the memory.
+    below = below_a_file(seen)
+    if below is not None:
+        raise Invalid(f"{below[:120]!r}: a file and a folder have the same name: pack it again")
 
 
 def _count(number: int, limits: Limits) -> None:

@@ -263,10 +263,13 @@ def foreign_faults(url: str) -> Iterator[None]:
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
+    # Identity was asked for, and what is packed could be a thousand times as large.
+    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise NotARegistry("what answers packs its answers, which a registry doesn't")
     deadline = time.monotonic() + ANSWER_TIMEOUT
     parts: list[bytes] = []
     size = 0
-    for part in response.raw.stream(64 * 1024, decode_content=True):
+    for part in response.raw.stream(64 * 1024, decode_content=False):
         size += len(part)
         if size > limit:
             raise TooLarge(f"an answer of the registry has more than {limit} bytes")

@@ -9,6 +9,7 @@ be published is the registry's.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,6 +20,7 @@ from regkit.oci import strict
 from regkit.oci.digest import Digest
 from regkit.oci.manifests import INDEX, MANIFEST, Descriptor, Manifest
 from regkit.oci.names import MAX_APPLICATION, valid_application
+from regkit.oci.paths import below_a_file
 
 CONFIG_MEDIA_TYPE = "application/vnd.aar.application.config.v1+json"
 ARTIFACT_TYPE = "application/vnd.aar.application.v1"
@@ -40,6 +42,7 @@ NAME_MAX, PATH_MAX = 255, 4095
 
 _ARCHITECTURE = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
 _VERSION_TAG = re.compile(r"(0|[1-9][0-9]{0,9})(?:-([a-z0-9]{1,32}))?", re.ASCII)
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 # Debian's name -> (Go's architecture, variant), where they differ: platform.architecture of an
 # index is Go's (image-spec, image-index.md).
 _GO = {"i386": ("386", None), "armhf": ("arm", "v7"), "ppc64el": ("ppc64le", None)}
@@ -232,30 +235,27 @@ def _file(layer: Descriptor, index: int) -> PackageFile:
 
 
 def _check_paths(paths: list[str]) -> None:
-    seen = set(paths)
-    if len(seen) != len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
+    if len(set(paths)) != len(paths):
+        twice = next(path for path, count in Counter(paths).items() if count > 1)
         raise Invalid(f"the file {twice[:120]!r} is there twice")
     for path in paths:
-        parts = path.split("/")
         try:
-            lengths = [len(part.encode()) for part in parts]
+            raw = path.encode()
         except UnicodeEncodeError:
             raise Invalid(f"{path[:120]!r} is not a valid path") from None
         if (
-            any(part in {"", ".", ".."} for part in parts)
-            or "\\" in path
-            or any(ord(character) < 32 or ord(character) == 127 for character in path)
-            or max(lengths) > NAME_MAX
-            or sum(lengths) + len(parts) - 1 > PATH_MAX
+            any(part in f"/{path}/" for part in ("//", "/./", "/../"))
+            or _UNSAFE.search(path)
+            or max(map(len, raw.split(b"/"))) > NAME_MAX
+            or len(raw) > PATH_MAX
         ):
             raise Invalid(
                 f"{path[:120]!r} is not a safe path: it must be relative, inside the package "
                 "and without '..', empty parts, backslashes or control characters"
             )
-        for depth in range(1, len(parts)):
-            if "/".join(parts[:depth]) in seen:
-                raise Invalid(f"{path[:120]!r} is below a path that is a file itself")
+    below = below_a_file(paths)
+    if below is not None:
+        raise Invalid(f"{below[:120]!r} is below a path that is a file itself")
 
 
 def _check_tags(manifest: Mapping[str, Any]) -> None:
@@ -266,10 +266,11 @@ def _check_tags(manifest: Mapping[str, Any]) -> None:
         not isinstance(tags, (list, tuple))
         or len(tags) > MAX_TAGS
         or not all(isinstance(tag, str) and 0 < len(tag) <= MAX_TAG for tag in tags)
+        or not all(tag.isprintable() for tag in tags)
     ):
         raise Invalid(
             f"manifest.yaml: tags must be a list of at most {MAX_TAGS} texts of 1 to {MAX_TAG} "
-            "characters"
+            "characters, none of them a control character"
         )
 
 
