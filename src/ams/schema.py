@@ -210,3 +210,12 @@ quarantine = sa.Table(
     sa.Column("retry_at", Moment, nullable=False),
 )
 """Versions that failed for a reason of their own, and when they are tried again."""
+
+revision = sa.Table(
+    "revision",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+"""One row (id 1): a number that triggers raise with every change of `application`, `version`,
+`registry_version`, `pushed`, `withdrawal` or `quarantine`, whoever makes it."""

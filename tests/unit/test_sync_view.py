@@ -46,20 +46,20 @@ def carried(view: View) -> set[Key]:
 def test_it_follows_the_feed_page_by_page(view, registry):
     assert view.snapshot() is None
     keys = {registry.publish("candy", number) for number in range(8)}
-    assert view.update(registry, PIN, {}) == 8
+    assert view.update(registry, PIN, dict) == 8
     assert held(view) == keys
     registry.remove(*list(keys)[:4])
     registry.publish("sweet", tags=["x"])
-    assert view.update(registry, PIN, {}) == 5
+    assert view.update(registry, PIN, dict) == 5
     assert held(view) == set(registry.versions)
     assert view.cursor() == Cursor(registry.epoch, 13)
     before = len(registry.asked)
-    assert view.update(registry, PIN, {}) == 0
+    assert view.update(registry, PIN, dict) == 0
     assert len(registry.asked) == before + 1, "nothing new is one question"
 
 
 def test_a_page_that_was_taken_stays_when_the_next_one_fails(view, registry):
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
     for number in range(5):
         registry.publish("candy", number)
     pages = iter([registry.changes(view.cursor())])
@@ -72,42 +72,42 @@ def test_a_page_that_was_taken_stays_when_the_next_one_fails(view, registry):
                 raise Unavailable("cut") from None
 
     with pytest.raises(Unavailable):
-        view.update(Cut(), PIN, {})
+        view.update(Cut(), PIN, dict)
     assert view.cursor() == Cursor(registry.epoch, 3)
     assert {key.number for key in held(view)} == {0, 1, 2}
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
     assert len(held(view)) == 5
 
 
 def test_a_new_epoch_is_read_anew_and_what_it_lacks_is_carried_over(view, registry):
     kept, lost = registry.publish("kept"), registry.publish("lost")
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
     registry.reset()
     registry.publish("kept")
-    view.update(registry, PIN, {kept: A, lost: A})
+    view.update(registry, PIN, lambda: {kept: A, lost: A})
     assert held(view) == {kept}
     assert carried(view) == {lost}
     assert view.cursor() == Cursor(registry.epoch, 1)
     # Published again, or removed by the new history itself, it is no longer carried over.
     registry.publish("lost")
-    view.update(registry, PIN, {kept: A, lost: A})
+    view.update(registry, PIN, lambda: {kept: A, lost: A})
     assert carried(view) == set()
     registry.remove(lost)
-    view.update(registry, PIN, {kept: A, lost: A})
+    view.update(registry, PIN, lambda: {kept: A, lost: A})
     assert lost not in held(view) | carried(view)
 
 
 def test_another_certificate_means_reading_anew(view, registry):
     key = registry.publish("candy")
-    view.update(registry, PIN, {})
-    assert view.update(registry, "cd" * 32, {key: A}) == 1
+    view.update(registry, PIN, dict)
+    assert view.update(registry, "cd" * 32, lambda: {key: A}) == 1
     assert held(view) == {key}
     assert carried(view) == set()
 
 
 def test_a_failed_reading_anew_changes_nothing(view, registry):
     key = registry.publish("candy")
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
     before = view.cursor()
     other = RegistrySimulator(page_size=1)
     other.publish("x")
@@ -125,14 +125,14 @@ def test_a_failed_reading_anew_changes_nothing(view, registry):
                 raise Unavailable("cut") from None
 
     with pytest.raises(Unavailable):
-        view.update(Cut(), PIN, {key: A})
+        view.update(Cut(), PIN, lambda: {key: A})
     assert view.cursor() == before
     assert held(view) == {key}
 
 
 def test_an_epoch_that_keeps_changing_is_refused(view, registry):
     registry.publish("x")
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
 
     class Flipping:
         def changes(self, since):
@@ -143,18 +143,18 @@ def test_an_epoch_that_keeps_changing_is_refused(view, registry):
 
     before = view.cursor()
     with pytest.raises(FeedRefused, match="keeps changing"):
-        view.update(Flipping(), PIN, {})
+        view.update(Flipping(), PIN, dict)
     assert view.cursor() == before
 
 
 def test_a_rollback_is_refused_until_accepted(view, registry):
     first, second = registry.publish("first"), registry.publish("second")
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
     registry.restore(1)
     with pytest.raises(FeedRefused, match="went back in time, from change 2 to 1"):
-        view.update(registry, PIN, {})
+        view.update(registry, PIN, dict)
     assert held(view) == {first, second}
-    view.update(registry, PIN, {first: A, second: A}, accept=True)
+    view.update(registry, PIN, lambda: {first: A, second: A}, accept=True)
     assert held(view) == {first}
     assert carried(view) == {second}
 
@@ -162,24 +162,24 @@ def test_a_rollback_is_refused_until_accepted(view, registry):
 def test_a_fork_that_removes_what_was_never_there_is_refused(view, registry):
     first = registry.publish("first")
     registry.publish("second")
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
     fork = RegistrySimulator(epoch=registry.epoch)
     fork.publish("first")
     other = fork.publish("other")
     fork.remove(other)
     with pytest.raises(FeedRefused, match="isn't the one that was read before"):
-        view.update(fork, PIN, {})
+        view.update(fork, PIN, dict)
     assert first in held(view)
     assert view.cursor() == Cursor(registry.epoch, 2)
 
 
 def test_a_fork_that_changes_a_version_is_refused(view, registry):
     registry.publish("candy")
-    view.update(registry, PIN, {})
+    view.update(registry, PIN, dict)
     key = Key("candy", 0, "amd64")
     registry.rows.append(Change(2, "published", key, B, 1, ()))
     with pytest.raises(FeedRefused, match="never changes"):
-        view.update(registry, PIN, {})
+        view.update(registry, PIN, dict)
     snapshot = view.snapshot()
     assert snapshot is not None
     assert snapshot.versions[key].digest == Digest.of(registry.versions[key])

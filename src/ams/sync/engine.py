@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -20,15 +20,18 @@ from ams.options import Options
 from ams.sync.door import Connect, Door, Hello
 from ams.sync.ledger import Ledger
 from ams.sync.listener import Listener
-from ams.sync.plan import Mode, Plan, PlanInput, SiteVersion, Snapshot, plan
+from ams.sync.plan import Mode, Plan
 from ams.sync.registry import check_hello, refusal
 from ams.sync.report import Moved, Progress, Report, applications, moment_text, set_aside
 from ams.sync.runner import Cancelled, Outcome, Runner, describe
+from ams.sync.survey import Question, Survey, Surveyor
 from ams.sync.view import View
 from regkit import logs
 from regkit.blobs import BlobStore
 from regkit.database import Database
 from regkit.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError
+from regkit.oci.application import Key
+from regkit.oci.digest import Digest
 
 log = logs.get("ams.sync")
 
@@ -87,6 +90,7 @@ class Engine:
         self._workers = workers
         self._view = View(database)
         self._ledger = Ledger(database)
+        self._surveyor = Surveyor(database, catalogue.architecture)
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -235,19 +239,18 @@ class Engine:
 
     def status(self) -> dict[str, Any]:
         """Return how the sync stands, as plain values; contacts nobody."""
-        snapshot = self._view.snapshot()
+        cursor = self._view.cursor()
         checked, succeeded, error = self._view.last()
-        local = self._catalogue.versions()
-        planned = self._planned(snapshot, _Request(self._mode()), local) if snapshot else Plan()
-        present = [v for v in snapshot.versions.values() if not v.carried] if snapshot else []
+        survey = self._surveyor.survey(self._question(_Request(self._mode())), self._clock())
+        planned = survey.plan if survey else Plan()
         return {
             "url": ",".join(self._options.get("registry.url")),
             "fingerprint": self._options.get("registry.fingerprint"),
             "mode": self._mode(),
             "connected": self._connected,
             "role": self._hello.role if self._hello else "",
-            "epoch": snapshot.epoch if snapshot else "",
-            "seq": snapshot.seq if snapshot else 0,
+            "epoch": cursor.epoch if cursor else "",
+            "seq": cursor.seq if cursor else 0,
             "last_check": moment_text(checked),
             "last_success": moment_text(succeeded),
             "last_error": error,
@@ -258,12 +261,7 @@ class Engine:
             "conflicts": list(planned.conflicts),
             "notes": list(planned.notes),
             "quarantined": set_aside(self._ledger.quarantine()),
-            "counts": {
-                "registry_applications": len({version.key.name for version in present}),
-                "registry_versions": len(present),
-                "imported_versions": sum(version.origin == "registry" for version in local),
-                "pushed_versions": len(self._ledger.pushed()),
-            },
+            "counts": asdict(self._surveyor.counts()),
         }
 
     # One sync
@@ -308,16 +306,16 @@ class Engine:
         check_hello(hello, request.mode)
         self._connected = True
         changes = self._read(registry, accept=request.allow_deletions and not request.dry_run)
-        local = self._catalogue.versions()
-        snapshot = self._view.snapshot()
-        if snapshot is None:
-            raise Conflict("the registry's view is gone: try again")
         if request.mode == "pull" and request.only is not None:
-            self._require_offered(snapshot, request.only)
-        planned = self._planned(snapshot, request, local)
+            self._require_offered(request.only)
+        survey = self._surveyor.survey(self._question(request), self._clock())
+        if survey is None:
+            raise Conflict("the registry's view is gone: try again")
+        planned = survey.plan
         outcome = Outcome()
         if not request.dry_run:
-            self._keep_books(planned, snapshot, local)
+            self._keep_books(survey)
+        if planned.steps and not request.dry_run:
             runner = Runner(
                 registry,
                 self._blobs,
@@ -329,7 +327,7 @@ class Engine:
                 pause=self._pause,
                 workers=self._workers,
             )
-            outcome = runner.run(planned.steps, snapshot.epoch)
+            outcome = runner.run(planned.steps, survey.epoch)
             if request.mode == "push" and outcome.done and outcome.blocked is None:
                 # Our own pushes are changes too: with them read, the long-poll stays quiet.
                 changes += self._read(registry, accept=False)
@@ -347,52 +345,33 @@ class Engine:
         return report, outcome
 
     def _read(self, registry: Door, *, accept: bool) -> int:
-        imported = {v.key: v.digest for v in self._catalogue.versions() if v.origin == "registry"}
         fingerprint = self._options.get("registry.fingerprint")
-        return self._view.update(registry, fingerprint, imported, accept=accept)
+        return self._view.update(registry, fingerprint, self._imported, accept=accept)
 
-    def _planned(self, snapshot: Snapshot, request: _Request, local: list[Any]) -> Plan:
-        quarantine = {} if request.retry else self._ledger.quarantine()
-        return plan(
-            PlanInput(
-                mode=request.mode,
-                architecture=self._catalogue.architecture,
-                filter=frozenset(self._options.get("registry.filter")),
-                remote=snapshot,
-                local=[
-                    SiteVersion(v.key, v.digest, v.published, v.origin == "registry")
-                    for v in local
-                ],
-                pushed=self._ledger.pushed(),
-                withdrawals=self._ledger.withdrawals(),
-                quarantine=quarantine,
-                allow_deletions=request.allow_deletions,
-                now=self._clock(),
-                only=request.only,
-            )
+    def _imported(self) -> dict[Key, Digest]:
+        return {v.key: v.digest for v in self._catalogue.versions() if v.origin == "registry"}
+
+    def _question(self, request: _Request) -> Question:
+        return Question(
+            mode=request.mode,
+            filter=frozenset(self._options.get("registry.filter")),
+            only=request.only,
+            allow_deletions=request.allow_deletions,
+            retry=request.retry,
         )
 
-    def _keep_books(self, planned: Plan, snapshot: Snapshot, local: list[Any]) -> None:
+    def _keep_books(self, survey: Survey) -> None:
+        planned, withdrawals = survey.plan, survey.withdrawals
         for key, digest in planned.found:
-            self._ledger.record_push(key, digest, snapshot.epoch, self._clock())
-        withdrawals = self._ledger.withdrawals()
+            self._ledger.record_push(key, digest, survey.epoch, self._clock())
         settled = [(key, withdrawals[key]) for key in planned.settled if key in withdrawals]
         if settled or planned.forgotten:
             self._ledger.settle(settled, planned.forgotten)
-        alive = {(key, v.digest) for key, v in snapshot.versions.items() if not v.carried}
-        alive |= {(version.key, version.digest) for version in local}
-        self._ledger.release(
-            key
-            for key, entry in self._ledger.quarantine().items()
-            if (key, entry.digest) not in alive
-        )
+        self._ledger.release(survey.stale)
 
-    def _require_offered(self, snapshot: Snapshot, name: str) -> None:
+    def _require_offered(self, name: str) -> None:
         architecture = self._catalogue.architecture
-        if not any(
-            key.name == name and key.architecture == architecture and not version.carried
-            for key, version in snapshot.versions.items()
-        ):
+        if not self._view.offers(name, architecture):
             raise NotFound(
                 f"the registry holds no application {name[:80]!r} for {architecture}: "
                 "'amc registry list' shows what it holds"

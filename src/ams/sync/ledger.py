@@ -34,21 +34,15 @@ class Ledger:
 
     def pushed(self) -> dict[Key, Pushed]:
         """Return what this site pushed."""
-        rows = self._rows(schema.pushed)
-        return {_key(row): Pushed(Digest.parse(row.digest), row.epoch) for row in rows}
+        return pushed_of(self._rows(schema.pushed))
 
     def withdrawals(self) -> dict[Key, Digest]:
         """Return what must leave the registry."""
-        return {_key(row): Digest.parse(row.digest) for row in self._rows(schema.withdrawal)}
+        return withdrawals_of(self._rows(schema.withdrawal))
 
     def quarantine(self) -> dict[Key, Quarantined]:
         """Return what is set aside."""
-        return {
-            _key(row): Quarantined(
-                Digest.parse(row.digest), row.reason, row.attempts, row.retry_at
-            )
-            for row in self._rows(schema.quarantine)
-        }
+        return quarantine_of(self._rows(schema.quarantine))
 
     def record_push(self, key: Key, digest: Digest, epoch: str, now: datetime) -> None:
         """Note that a version is in the registry, or on its way there (UNDER_WAY)."""
@@ -122,6 +116,24 @@ class Ledger:
     def _rows(self, table: sa.Table) -> list[Any]:
         with self._database.read() as connection:
             return list(connection.execute(table.select()).all())
+
+
+def pushed_of(rows: Iterable[Any]) -> dict[Key, Pushed]:
+    """Return rows of `pushed` as values."""
+    return {_key(row): Pushed(Digest.parse(row.digest), row.epoch) for row in rows}
+
+
+def withdrawals_of(rows: Iterable[Any]) -> dict[Key, Digest]:
+    """Return rows of `withdrawal` as values."""
+    return {_key(row): Digest.parse(row.digest) for row in rows}
+
+
+def quarantine_of(rows: Iterable[Any]) -> dict[Key, Quarantined]:
+    """Return rows of `quarantine` as values."""
+    return {
+        _key(row): Quarantined(Digest.parse(row.digest), row.reason, row.attempts, row.retry_at)
+        for row in rows
+    }
 
 
 def _key(row: Any) -> Key:

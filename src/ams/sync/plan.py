@@ -88,7 +88,11 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class PlanInput:
-    """Everything that a plan depends on. `filter` empty: no filter; `now` is aware."""
+    """Everything that a plan depends on. `filter` empty: no filter; `now` is aware.
+
+    `remote` and `local` may leave out applications in which both sides agree and nothing is to be
+    withdrawn; `applications` then says how many imported ones there are in all.
+    """
 
     mode: Mode
     architecture: str
@@ -101,6 +105,7 @@ class PlanInput:
     allow_deletions: bool
     now: datetime
     only: str | None = None
+    applications: int | None = None
 
 
 @dataclass(frozen=True)
@@ -233,22 +238,25 @@ def _plan_removals(given: PlanInput, draft: _Draft) -> None:
                 f"{version.key}: the registry now holds other content under this key; 'amc "
                 "registry sync --allow-deletions' replaces the imported one"
             )
-    if not given.allow_deletions and (why := _too_many(imported, removals)):
+    if not given.allow_deletions and (why := _too_many(imported, removals, given.applications)):
         draft.held.append(why)
         return
     draft.steps.extend(removals)
 
 
-def _too_many(imported: Sequence[SiteVersion], removals: Sequence[RemoveImported]) -> str | None:
+def _too_many(
+    imported: Sequence[SiteVersion], removals: Sequence[RemoveImported], applications: int | None
+) -> str | None:
     """Say why so many removals at once are held, or None when they may go ahead."""
     gone = {step.key for step in removals}
     before = {version.key.name for version in imported}
     after = {version.key.name for version in imported if version.key not in gone}
     lost = len(before - after)
-    if lost <= MANY_APPLICATIONS or 2 * lost <= len(before):
+    count = len(before) if applications is None else applications
+    if lost <= MANY_APPLICATIONS or 2 * lost <= count:
         return None
     return (
-        f"removing {lost} of {len(before)} imported applications at once: check the registry; "
+        f"removing {lost} of {count} imported applications at once: check the registry; "
         "'amc registry sync --allow-deletions' removes them"
     )
 

@@ -57,33 +57,43 @@ class View:
     def snapshot(self) -> Snapshot | None:
         """Return what the registry holds; None before it was first read."""
         with self._database.read() as connection:
-            state = _state(connection)
+            state = state_of(connection)
             if state is None or not state.epoch:
                 return None
-            return Snapshot(state.epoch, state.seq, _versions(connection))
+            return Snapshot(state.epoch, state.seq, versions(connection))
 
     def cursor(self) -> Cursor | None:
         """Return how far the feed was read; None before the first time."""
         with self._database.read() as connection:
-            state = _state(connection)
+            state = state_of(connection)
         return Cursor(state.epoch, state.seq) if state is not None and state.epoch else None
+
+    def offers(self, name: str, architecture: str) -> bool:
+        """Whether the registry holds an application for an architecture."""
+        table = schema.registry_version
+        query = sa.select(table.c.number).where(
+            table.c.name == name, table.c.architecture == architecture, table.c.seq != CARRIED
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
 
     def update(
         self,
         source: ChangeSource,
         fingerprint: str,
-        imported: Mapping[Key, Digest],
+        imported: Callable[[], Mapping[Key, Digest]],
         *,
         accept: bool = False,
     ) -> int:
         """Read the feed up to its head; return how many changes were taken.
 
-        `imported` are the versions that came from a registry: those that a new history lacks are
-        carried over. `accept`: a feed that went back or contradicts the mirror is read anew,
-        completely, instead of being refused. Raises FeedRefused, and what `source` raises.
+        `imported` tells the versions that came from a registry, and is asked when there is a new
+        history: those that it lacks are carried over. `accept`: a feed that went back or
+        contradicts the mirror is read anew, completely, instead of being refused. Raises
+        FeedRefused, and what `source` raises.
         """
         with self._database.read() as connection:
-            state = _state(connection)
+            state = state_of(connection)
         if state is None or not state.epoch or state.fingerprint != fingerprint:
             return self._reread(source, fingerprint, imported)
         since = Cursor(state.epoch, state.seq)
@@ -111,7 +121,7 @@ class View:
         if succeeded:
             values["succeeded_at"] = now
         with self._database.write() as connection:
-            if _state(connection) is None:
+            if state_of(connection) is None:
                 _insert_state(connection, "", Cursor("", 0))
             connection.execute(
                 schema.registry_state.update()
@@ -124,7 +134,7 @@ class View:
     def last(self) -> tuple[datetime | None, datetime | None, str]:
         """Return when the registry was last checked, last with success, and the last error."""
         with self._database.read() as connection:
-            state = _state(connection)
+            state = state_of(connection)
         return (
             (None, None, "")
             if state is None
@@ -140,10 +150,10 @@ class View:
             return
         with self._database.write() as connection:
             failpoints.reach("sync.feed-step:before", as_engine_error)
-            state = _state(connection)
+            state = state_of(connection)
             if state is None or (state.epoch, state.seq) != (since.epoch, since.seq):
                 raise Conflict("the registry is already being read: try again")
-            mirror = _versions(connection, {change.key.name for change in page.changes})
+            mirror = versions(connection, {change.key.name for change in page.changes})
             before = dict(mirror)
             for change in page.changes:
                 _follow(mirror, change)
@@ -156,14 +166,14 @@ class View:
         failpoints.reach("sync.feed-step:after")
 
     def _reread(
-        self, source: ChangeSource, fingerprint: str, imported: Mapping[Key, Digest]
+        self, source: ChangeSource, fingerprint: str, imported: Callable[[], Mapping[Key, Digest]]
     ) -> int:
         for _ in range(MAX_ROUNDS):
             try:
                 fresh, end, taken = _read_all(source)
             except EpochChanged:
                 continue
-            self._swap(fingerprint, fresh, end, imported)
+            self._swap(fingerprint, fresh, end, imported())
             return taken
         raise FeedRefused(
             "the registry's epoch keeps changing: is its database being restored, or do several "
@@ -187,7 +197,7 @@ class View:
             connection.execute(schema.registry_version.delete())
             if rows:
                 connection.execute(schema.registry_version.insert(), rows)
-            if _state(connection) is None:
+            if state_of(connection) is None:
                 _insert_state(connection, fingerprint, end)
             connection.execute(
                 schema.registry_state.update()
@@ -256,7 +266,8 @@ def _store(
         connection.execute(table.insert(), rows)
 
 
-def _state(connection: sa.Connection) -> Any:
+def state_of(connection: sa.Connection) -> Any:
+    """Return the row of `registry_state`; None before the first sync."""
     table = schema.registry_state
     return connection.execute(table.select().where(table.c.id == _ID)).one_or_none()
 
@@ -269,9 +280,10 @@ def _insert_state(connection: sa.Connection, fingerprint: str, cursor: Cursor) -
     )
 
 
-def _versions(
+def versions(
     connection: sa.Connection, names: Iterable[str] | None = None
 ) -> dict[Key, RemoteVersion]:
+    """Return the mirror, or that of some applications, by key."""
     table = schema.registry_version
     query = table.select() if names is None else table.select().where(table.c.name.in_(names))
     found = (
