@@ -17,10 +17,9 @@ from aar.audit import Record
 from aar.registry import MIGRATIONS, blob_root, database_url
 from aar.settings import CERTIFICATE, CONFIGURATION, KEY, Settings
 from regkit.blobs import FileBlobStore
-from regkit.database import parse_url
 from regkit.oci.digest import Digest
 from regkit.upkeep.scrub import Wanted
-from regkit.upkeep.state import Adoption, State
+from regkit.upkeep.state import Adoption, State, database_file
 
 PAGE = 500
 
@@ -31,7 +30,7 @@ def state(home: Path, settings: Settings) -> State:
     return State(
         service="aar",
         home=home,
-        database=Path(parse_url(database_url(home, settings)).database or ""),
+        database=database_file(database_url(home, settings)),
         scripts=MIGRATIONS,
         configuration=CONFIGURATION,
         keys=(CERTIFICATE, KEY),

@@ -55,7 +55,8 @@ class DatabaseSettings(Section):
     """`database`: where metadata is kept."""
 
     url: DatabaseUrl | None = None
-    """Where, such as `sqlite:////srv/aar.db`; not given: SQLite in `data` of the state root."""
+    """`sqlite:////srv/aar.db`, or `postgresql://user:password@host:5432/name?sslmode=require`; not
+    given: SQLite in `data` of the state root."""
 
 
 class FileStorage(Section):

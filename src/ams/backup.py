@@ -16,10 +16,9 @@ from ams import schema
 from ams.service import MIGRATIONS, REGISTRY_CERTIFICATE, REGISTRY_KEY
 from ams.settings import CONFIG_FILE, SERVER_CERTIFICATE, SERVER_KEY, Settings
 from regkit.blobs import FileBlobStore
-from regkit.database import parse_url
 from regkit.oci.digest import Digest
 from regkit.upkeep.scrub import Wanted
-from regkit.upkeep.state import Adoption, State
+from regkit.upkeep.state import Adoption, State, database_file
 
 
 def state(home: Path, settings: Settings) -> State:
@@ -28,7 +27,7 @@ def state(home: Path, settings: Settings) -> State:
     return State(
         service="ams",
         home=home,
-        database=Path(parse_url(settings.database_url(home)).database or ""),
+        database=database_file(settings.database_url(home)),
         scripts=MIGRATIONS,
         configuration=CONFIG_FILE,
         keys=(REGISTRY_CERTIFICATE, REGISTRY_KEY, SERVER_CERTIFICATE, SERVER_KEY),

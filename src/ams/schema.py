@@ -18,7 +18,10 @@ metadata = sa.MetaData()
 
 
 class Moment(sa.types.TypeDecorator[datetime]):
-    """An aware datetime, kept in UTC. SQLite has no time zones: they come back on reading."""
+    """An aware datetime, kept in UTC.
+
+    SQLite has no time zones: they come back on reading. PostgreSQL gives back the session's.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -33,7 +36,9 @@ class Moment(sa.types.TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         """Give back an aware datetime in UTC."""
-        return None if value is None else value.replace(tzinfo=timezone.utc)
+        if value is None or value.tzinfo is not None:
+            return value and value.astimezone(timezone.utc)
+        return value.replace(tzinfo=timezone.utc)
 
 
 DIGEST = sa.String(140)

@@ -62,7 +62,8 @@ class DatabaseSettings(Section):
     """`database`: where metadata is kept."""
 
     url: DatabaseUrl | None = None
-    """Where, such as `sqlite:////srv/ams.db`; not given: SQLite in `data` of the state root."""
+    """`sqlite:////srv/ams.db`, or `postgresql://user:password@host:5432/name?sslmode=require`; not
+    given: SQLite in `data` of the state root."""
 
 
 class FileStorageSettings(Section):

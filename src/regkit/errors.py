@@ -51,6 +51,10 @@ class NoSpace(ServiceError):  # noqa: N818
 
 
 class Unavailable(ServiceError):  # noqa: N818
-    """Not now: the other side can't be reached or is busy; trying again later may help."""
+    """Not now: the other side can't be reached or is busy; trying again later may help.
+
+    `retry_after`: in how many seconds, where that is known.
+    """
 
     status = 503
+    retry_after: float | None = None

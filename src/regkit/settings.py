@@ -98,10 +98,11 @@ CertificateName = Annotated[str, BeforeValidator(_certificate_name)]
 
 
 def _database_url(text: str) -> str:
-    from regkit.database import parse_url  # noqa: PLC0415 - 0.2 s, and only where one is set
+    # 0.2 s, and only where one is set.
+    from regkit.database.locations import SecretUrl, parse_url  # noqa: PLC0415
 
     parse_url(text)
-    return text
+    return SecretUrl(text)
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]

@@ -101,4 +101,4 @@ def test_a_root_that_cannot_be_used_is_told(tmp_path: Path):
 
 def test_a_database_of_another_kind_is_refused(tmp_path: Path):
     with pytest.raises(Invalid, match="not supported"):
-        Registry(tmp_path, settings(tmp_path, "database: {url: 'postgresql://x/y'}"))
+        Registry(tmp_path, settings(tmp_path, "database: {url: 'mysql://x/y'}"))

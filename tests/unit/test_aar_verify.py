@@ -239,7 +239,7 @@ def test_damage_that_nobody_needs_goes_with_the_rest(registry: Registry):
     ],
 )
 def test_rows_that_are_wrong(registry: Registry, statement: str, says: str):
-    with closing(sqlite3.connect(registry.database.path)) as connection:
+    with closing(sqlite3.connect(str(registry.database.path))) as connection:
         connection.execute(f"PRAGMA foreign_keys = {'INSERT' not in statement}")
         connection.execute(statement)
         connection.commit()

@@ -10,8 +10,21 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from regkit.blobs import BlobStore
+from regkit.database.locations import File, parse_url
+from regkit.errors import Invalid
 from regkit.oci.digest import Digest
 from regkit.upkeep.scrub import Wanted
+
+
+def database_file(url: str) -> Path:
+    """Return the file of a database. Raises Invalid for one that a server keeps."""
+    location = parse_url(url)
+    if not isinstance(location, File):
+        raise Invalid(
+            f"the database is {location}, which has its own backups: use pg_dump or point-in-time "
+            "recovery, and begin a new epoch after a restore ('docs/how-to/use-postgresql.md')"
+        )
+    return location.path
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ depends_on = None
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-_TRIGGERS = """
+_SQLITE_TRIGGERS = """
 CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is never changed'); END;
 CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
@@ -22,6 +22,15 @@ CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit
 WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
 BEGIN SELECT RAISE(ABORT, 'the audit log is never changed'); END;
 """
+
+_POSTGRESQL_TRIGGERS = (
+    """CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'the audit log is never changed or shortened'; END $$""",
+    """CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE ON audit
+    FOR EACH ROW EXECUTE FUNCTION audit_refuse()""",
+    """CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()""",
+)
 
 
 def upgrade() -> None:
@@ -49,5 +58,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_at", "audit", ["at"], unique=False)
     op.create_index("ix_audit_by", "audit", ["by"], unique=False)
-    for statement in _TRIGGERS.split("END;")[:-1]:
-        op.execute(f"{statement}END")
+    if op.get_bind().dialect.name == "postgresql":
+        statements = list(_POSTGRESQL_TRIGGERS)
+    else:
+        statements = [f"{text}END" for text in _SQLITE_TRIGGERS.split("END;")[:-1]]
+    for statement in statements:
+        op.execute(statement)

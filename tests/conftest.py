@@ -1,0 +1,41 @@
+"""What several folders of tests share: the database engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from support import postgresql
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Callable[[], postgresql.Server]]:
+    """Give the one PostgreSQL server of this test process, started when it is first asked for."""
+    started: list[postgresql.Server] = []
+
+    def server() -> postgresql.Server:
+        if not started:
+            if reason := postgresql.missing():
+                pytest.skip(reason)
+            started.append(postgresql.Server())
+        return started[0]
+
+    yield server
+    for running in started:
+        running.close()
+
+
+@pytest.fixture(params=[SQLITE, POSTGRESQL])
+def databases(
+    request: pytest.FixtureRequest,
+    postgresql_server: Callable[[], postgresql.Server],
+) -> Iterator[postgresql.Databases]:
+    """Give the databases of a test, which runs on each engine."""
+    made = postgresql.Databases(postgresql_server if request.param == POSTGRESQL else None)
+    if made.shared and (reason := postgresql.missing()):
+        pytest.skip(reason)
+    yield made
+    made.close()
