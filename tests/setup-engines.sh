@@ -2,7 +2,7 @@
 # Install the engines that the tests start themselves, as root, from Debian's or Ubuntu's packages.
 # Their services are neither started nor enabled. With --check: only say whether they are there.
 set -eu
-packages="postgresql"
+packages="postgresql radosgw ceph-mon ceph-osd ceph-common"
 missing=
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
@@ -31,5 +31,5 @@ apt-get update -q
 # shellcheck disable=SC2086 - a list of words
 apt-get install -qy --no-install-recommends $missing
 if [ -d /run/systemd/system ]; then
-    for service in postgresql; do systemctl disable "$service" 2>/dev/null || true; done
+    for service in postgresql ceph.target ceph-mon.target ceph-osd.target ceph-radosgw.target; do systemctl disable "$service" 2>/dev/null || true; done
 fi

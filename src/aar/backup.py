@@ -16,8 +16,8 @@ from aar import applications, audit, feed, quarantine, schema
 from aar.audit import Record
 from aar.registry import MIGRATIONS, blob_root, database_url
 from aar.settings import CERTIFICATE, CONFIGURATION, KEY, Settings
-from regkit.blobs import FileBlobStore
 from regkit.oci.digest import Digest
+from regkit.storage import open_blobs
 from regkit.upkeep.scrub import Wanted
 from regkit.upkeep.state import Adoption, State, database_file
 
@@ -34,7 +34,7 @@ def state(home: Path, settings: Settings) -> State:
         scripts=MIGRATIONS,
         configuration=CONFIGURATION,
         keys=(CERTIFICATE, KEY),
-        blobs=FileBlobStore(blob_root(home, settings)),
+        blobs=open_blobs(settings.storage, blob_root(home, settings)),
         trust=schema.trust,
         wanted=_wanted,
         contents=_contents,

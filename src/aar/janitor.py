@@ -2,14 +2,15 @@
 
 A blob goes in two transactions: first it is marked, and from then on counts as absent, then its
 content and row are dropped, unless somebody pushed it again in between. Both hold the write lock
-in which an upload publishes its content, so an upload that races the janitor keeps its blob. When
-the janitor runs is `aar serve`'s business.
+in which an upload publishes its content, so an upload that races the janitor keeps its blob; in a
+remote store, where nothing is done inside a transaction, `BlobStore.doom` sees to that. When the
+janitor runs is `aar serve`'s business.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -100,8 +101,17 @@ class Janitor:
             if not dry_run:
                 blobs, size = self._sweep()
             orphans, orphan_bytes = self._drop_orphans(before, dry_run)
+            tidied = self._blobs.tidy(min(before, uploads_before), dry_run=dry_run)
         return Counts(
-            True, uploads, upload_bytes, links, marked, blobs, size, orphans, orphan_bytes
+            True,
+            uploads,
+            upload_bytes,
+            links,
+            marked,
+            blobs,
+            size,
+            orphans + tidied.count,
+            orphan_bytes + tidied.size,
         )
 
     @contextmanager
@@ -167,22 +177,50 @@ class Janitor:
         """Drop what is marked and still so: also what a former run had no time for."""
         blob = schema.blob
         query = (
-            sa.select(blob.c.digest, blob.c.size)
+            sa.select(blob.c.digest)
             .where(blob.c.state == schema.DELETING)
             .order_by(blob.c.digest)
             .limit(BATCH)
         )
         count = size = 0
+        after = ""
         while True:
-            with self._database.write() as connection:
-                rows = connection.execute(query).all()
+            with self._database.read() as connection:
+                found = connection.execute(query.where(blob.c.digest > after)).scalars().all()
+            digests = [Digest.parse(text) for text in found]
+            with self._deletion(digests) as (connection, drop):
+                still = (blob.c.digest.in_(found), blob.c.state == schema.DELETING)
+                rows = connection.execute(
+                    sa.select(blob.c.digest, blob.c.size).where(*still)
+                ).all()
                 for row in rows:
-                    self._blobs.delete(Digest.parse(row.digest))
+                    drop(Digest.parse(row.digest))
                     connection.execute(blob.delete().where(blob.c.digest == row.digest))
                     size += row.size
             count += len(rows)
-            if len(rows) < BATCH:
+            if len(found) < BATCH:
                 return count, size
+            after = found[-1]
+
+    @contextmanager
+    def _deletion(
+        self, digests: Sequence[Digest]
+    ) -> Iterator[tuple[sa.Connection, Callable[[Digest], None]]]:
+        """Give a writing transaction, and what drops content of `digests` with it.
+
+        A remote store's content is looked up before it and dropped after it, so that nobody waits
+        for the network inside; a crash in between leaves orphans.
+        """
+        if not self._blobs.remote:
+            with self._database.write() as connection:
+                yield connection, self._blobs.delete
+            return
+        doomed = {digest: self._blobs.doom(digest) for digest in digests}
+        dropped: list[Digest] = []
+        with self._database.write() as connection:
+            yield connection, dropped.append
+        for digest in dropped:
+            doomed[digest]()
 
     def _drop_orphans(self, before: datetime, dry_run: bool) -> tuple[int, int]:
         """Drop content without a row: a crash came between publishing it and the commit."""
@@ -199,12 +237,13 @@ class Janitor:
             if all(str(info.digest) in known for info in batch):
                 continue
             # Only inside the write lock is it certain that no upload is just committing one.
-            with self._database.write() as connection:
+            unknown = [info.digest for info in batch if str(info.digest) not in known]
+            with self._deletion(unknown) as (connection, drop):
                 known = set(connection.execute(query).scalars())
                 for info in batch:
-                    if str(info.digest) not in known:
+                    if info.digest in unknown and str(info.digest) not in known:
                         if not dry_run:
-                            self._blobs.delete(info.digest)
+                            drop(info.digest)
                         dropped += 1
                         size += info.size
         return dropped, size

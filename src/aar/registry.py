@@ -13,10 +13,11 @@ from aar.janitor import Janitor
 from aar.repositories import Repositories
 from aar.settings import Settings
 from aar.uploads import Uploads
-from regkit.blobs import BlobStore, FileBlobStore
+from regkit.blobs import BlobStore
 from regkit.blobs.files import Blocking
 from regkit.database import Database
 from regkit.errors import Unavailable
+from regkit.storage import open_blobs
 from regkit.trust import TrustStore
 from regkit.upkeep import locks
 
@@ -56,9 +57,7 @@ class Registry:
         root = blob_root(home, self.settings)
         try:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.blobs: BlobStore = (
-                FileBlobStore(root) if blocking is None else FileBlobStore(root, blocking)
-            )
+            self.blobs: BlobStore = open_blobs(self.settings.storage, root, blocking)
         except OSError as error:
             raise Unavailable(
                 f"{error.filename or data} can't be used ({error.strerror}): check its owner and "
@@ -98,8 +97,9 @@ class Registry:
         )
 
     def close(self) -> None:
-        """Close the database; idempotent."""
+        """Close database and blob store; idempotent."""
         self.database.close()
+        self.blobs.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -142,6 +142,16 @@ class Repositories:
         except NotFound:
             raise _blob_unknown(digest) from None
 
+    def blob_link(self, digest: Digest) -> str | None:
+        """Return a URL from which a client may fetch a blob that it was told the size of.
+
+        None when the registry sends it itself. Raises BlobUnknown.
+        """
+        try:
+            return self._blobs.link(digest)
+        except NotFound:
+            raise _blob_unknown(digest) from None
+
     def mount(self, repository: str, digest: Digest, source: str | None = None) -> int | None:
         """Give a blob of the repository `source` to this one too; return its size.
 

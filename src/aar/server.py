@@ -21,7 +21,7 @@ from aar.refusals import Refusals
 from aar.registry import Registry
 from aar.settings import CERTIFICATE, CONFIGURATION, KEY, Settings
 from regkit import identity, logs, serving
-from regkit.errors import ServiceError
+from regkit.errors import ServiceError, Unavailable
 from regkit.serving.server import serve
 from regkit.settings import load
 from regkit.upkeep import swap
@@ -42,7 +42,13 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     swap.complete(home)
     settings = _settings(home, log_format)
     server_identity = _identity(home, settings)
-    _open(home, settings).close()  # migrate once, and find a bad state root before any worker does
+    # Migrate once, and find a bad state root or wrong keys before any worker does.
+    with _open(home, settings) as registry:
+        try:
+            registry.blobs.check()
+        except Unavailable as error:
+            # What needs no blob is answered all the same, and the rest as soon as it is back.
+            log.warning("storage-unavailable", reason=str(error))
     workers = settings.http.workers or default_workers()
     address = settings.http.addr
     with _metrics_folder(home):

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from regkit import durations, sizes
+from regkit import sizes, storage
 from regkit.settings import (
     Address,
     CertificateName,
     DatabaseUrl,
+    Duration,
     ListenAddress,
     LogSettings,
     Section,
@@ -28,14 +29,6 @@ KEY = Path("certs/server.key")
 
 DEFAULT_PORT = 3000
 DEFAULT_ADDRESS = Address(host="0.0.0.0", port=DEFAULT_PORT)  # noqa: S104 - a server's default
-
-
-def _duration(value: Any) -> Any:
-    return durations.parse(value) if isinstance(value, str) else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-"""Written as in Go: `24h`, `1h30m`."""
 
 
 class Http(Section):
@@ -59,7 +52,7 @@ class DatabaseSettings(Section):
     given: SQLite in `data` of the state root."""
 
 
-class FileStorage(Section):
+class FileStorage(storage.FileStorage):
     """`storage.fs`: blobs as files."""
 
     root_directory: Path | None = None
@@ -72,18 +65,11 @@ class FileStorage(Section):
         return self
 
 
-class Storage(Section):
-    """`storage`: where blobs are kept."""
+class Storage(storage.Storage):
+    """`storage`: where blobs are kept, as files or in a bucket."""
 
-    fs: FileStorage = FileStorage()
-    s3: dict[str, Any] | None = None
-    """Not supported in this version: giving it is an error."""
-
-    @model_validator(mode="after")
-    def _supported(self) -> Storage:
-        if self.s3 is not None:
-            raise ValueError("s3 is not supported in this version: use storage.fs.root-directory")
-        return self
+    # The sections are frozen, so that a narrower kind is safe.
+    fs: FileStorage = FileStorage()  # type: ignore[reportIncompatibleVariableOverride]
 
 
 class JanitorSettings(Section):

@@ -169,7 +169,7 @@ class Uploads:
             return secrets.token_hex(16)
         tag = str(owner)[:_TAG]
         if self._max_open:
-            names = (info.name.partition(".")[0] for info in self._blobs.staged())
+            names = (name.partition(".")[0] for name in self._blobs.staged_names())
             if sum(name.endswith(tag) for name in names) >= self._max_open:
                 raise TooManyRequests(
                     f"this certificate has {self._max_open} uploads open, and more aren't "
@@ -225,12 +225,15 @@ class Uploads:
 
     def _commit(self, staged: Staged, repository: str, digest: Digest) -> int:
         size = staged.seal(digest)
+        if self._blobs.remote:
+            staged.publish()  # never wait for the network in a transaction; see `BlobStore.doom`
         with self._database.write() as connection:
             now = schema.now_text()
             manifests.keep_blob(connection, digest, size, now)
             manifests.link_blob(connection, repository, digest, now)
-            # As late as possible: a crash between here and the commit costs the session.
-            staged.publish()
+            if not self._blobs.remote:
+                # As late as possible: a crash between here and the commit costs the session.
+                staged.publish()
         return size
 
     def _drop(self, name: str) -> None:

@@ -8,13 +8,16 @@ a particular service.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+import stat
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
-from regkit import documents
+from regkit import documents, durations
 from regkit.documents import describe
 from regkit.errors import Invalid
 
@@ -22,6 +25,7 @@ __all__ = [
     "Address",
     "CertificateName",
     "DatabaseUrl",
+    "Duration",
     "ListenAddress",
     "LogSettings",
     "Section",
@@ -109,6 +113,14 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 """Where a database is; that it can be opened is found out by opening it."""
 
 
+def _duration(value: Any) -> Any:
+    return durations.parse(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""Written as in Go: `24h`, `1h30m`."""
+
+
 class LogSettings(Section):
     """`log.level`."""
 
@@ -122,11 +134,15 @@ Model = TypeVar("Model", bound=BaseModel)
 def load(path: Path, model: type[Model]) -> Model:
     """Read `path` into `model`; a missing or empty file gives the defaults.
 
-    Raises Invalid with every fault, each with the key it stands at.
+    Raises Invalid with every fault, each with the key it stands at, and for a file that holds a
+    secret and that everybody may read.
     """
     try:
         with path.open("rb") as file:
-            return read(file, str(path), model)
+            found = read(file, str(path), model)
+            if os.fstat(file.fileno()).st_mode & stat.S_IROTH and _holds_secret(found):
+                raise Invalid(f"{path} holds a secret, and everybody may read it: chmod 600 it")
+            return found
     except FileNotFoundError:
         return model()
     except OSError as error:
@@ -139,3 +155,11 @@ def read(file: IO[bytes], source: str, model: type[Model]) -> Model:
     """Read an open file, empty for the defaults; `source` begins every message. Raises Invalid."""
     content = documents.load(file.read(MAX_BYTES + 1), source, MAX_BYTES)
     return model() if content is None else documents.parse(content, source, model)
+
+
+def _holds_secret(section: BaseModel) -> bool:
+    values = [getattr(section, name) for name in type(section).model_fields]
+    return any(
+        isinstance(value, SecretStr) or (isinstance(value, BaseModel) and _holds_secret(value))
+        for value in values
+    )

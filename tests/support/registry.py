@@ -161,7 +161,9 @@ class RunningRegistry:
         self._sessions: list[RegistrySession] = []
         self._process: subprocess.Popen[str] | None = None
         (home / "conf").mkdir(parents=True, exist_ok=True)
-        (home / "conf" / "main.yaml").write_text(yaml.safe_dump(dict(settings)))
+        configuration = home / "conf" / "main.yaml"
+        configuration.touch(mode=0o600)  # it may hold a secret
+        configuration.write_text(yaml.safe_dump(dict(settings)))
         self._start()
         self._database = Database(f"sqlite:///{home / 'data' / 'aar.db'}")
         self.store = TrustStore(self._database, schema.trust)

@@ -51,7 +51,7 @@ def test_everything_that_may_be_set(tmp_path: Path):
         ("http: {addr: nonsense}", "http.addr: .* is not an address"),
         ("http: {workers: 0}", "http.workers"),
         ("http: {minimum-tls: '1.0'}", "http.minimum-tls"),
-        ("storage: {s3: {bucket: x}}", "storage: s3 is not supported in this version"),
+        ("storage: {s3: {bucket: blobs}, fs: {}}", "storage: fs and s3 exclude each other"),
         ("storage: {fs: {root-directory: blobs}}", "must be an absolute path"),
         ("janitor: {interval: 1x}", "janitor.interval"),
         ("janitor: {blobs-after: 0s}", "blobs-after must be at least 1m"),

@@ -1,31 +1,40 @@
-"""The rules that every blob store keeps. A further store joins by a fixture parameter."""
+"""The rules that every blob store keeps, whatever it stands on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from regkit.blobs import BlobStore, DigestMismatch, FileBlobStore
+from regkit.blobs.s3 import S3BlobStore
 from regkit.errors import Conflict, Invalid, NotFound
 from regkit.oci.digest import Digest
+from regkit.storage import S3Storage
+from support import engines
 
 Open = Callable[[], BlobStore]
 
 
-def _files(folder: Path) -> Open:
-    return lambda: FileBlobStore(folder)
-
-
-STORES = {"files": _files}
-
-
-@pytest.fixture(params=STORES)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+@pytest.fixture(params=["files", "s3"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the same store anew, as another process would."""
-    return STORES[request.param](tmp_path)
+    opened: list[BlobStore] = []
+    if request.param == "s3":
+        gateway = engines.radosgw()
+        settings = S3Storage.model_validate(gateway.settings(gateway.new_prefix()))
+
+    def open_one() -> BlobStore:
+        opened.append(
+            FileBlobStore(tmp_path) if request.param == "files" else S3BlobStore(settings)
+        )
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture

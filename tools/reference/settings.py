@@ -66,8 +66,8 @@ def _keys(model: type[Section], prefix: str = "") -> Iterator[tuple[str, str, st
     documented = _documented(model)
     for name, field in model.model_fields.items():
         key = prefix + (field.alias or name)
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
-            yield from _keys(field.annotation, f"{key}.")
+        if section := _section(field.annotation):
+            yield from _keys(section, f"{key}.")
             continue
         if name not in documented:
             raise LookupError(f"{model.__module__}.{model.__name__}.{name} has no docstring")
@@ -75,6 +75,14 @@ def _keys(model: type[Section], prefix: str = "") -> Iterator[tuple[str, str, st
         if choices := _choices(field.annotation):
             meaning += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
         yield f"`{key}`", _default(field), meaning
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """Return the section that a field is, also one that may be left out."""
+    for kind in (annotation, *get_args(annotation)):
+        if inspect.isclass(kind) and issubclass(kind, Section):
+            return kind
+    return None
 
 
 def _documented(model: type[Section]) -> dict[str, str]:
@@ -101,6 +109,8 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 def _default(field: FieldInfo) -> str:
     value = field.default
+    if field.is_required():
+        return "required"
     if field.default_factory is not None or value is None or value == ():
         return ""
     return _code(durations.render(value) if isinstance(value, timedelta) else str(value))

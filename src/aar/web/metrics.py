@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from aar.registry import Registry
+from regkit.blobs import UNBOUNDED
 
 #: The folder that the workers of one server share; prometheus-client reads it once, at import.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -101,9 +102,9 @@ class _Facts:
         )
         head = self._registry.feed.head()
         yield GaugeMetricFamily("aar_feed_sequence", "Number of the last change", value=head.seq)
-        yield GaugeMetricFamily(
-            "aar_free_bytes", "Bytes free for new blobs", value=self._registry.blobs.free()
-        )
+        free = self._registry.blobs.free()
+        if free != UNBOUNDED:
+            yield GaugeMetricFamily("aar_free_bytes", "Bytes free for new blobs", value=free)
 
 
 def _registry_of(facts: _Facts) -> CollectorRegistry:

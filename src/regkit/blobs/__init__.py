@@ -1,20 +1,23 @@
 """Content-addressed storage: blobs by digest, and the uploads that become blobs.
 
-`BlobStore` is the seam: files here, an object store later, both held to one conformance suite.
+`BlobStore` is the seam: files (`files`) or a bucket (`s3`), both held to one conformance suite.
 Which blob belongs to whom, and when one may go, is the services' business.
 """
 
 from regkit.blobs.files import FileBlobStore
 from regkit.blobs.protocol import (
+    UNBOUNDED,
     BlobInfo,
     BlobReader,
     BlobStore,
     DigestMismatch,
     Staged,
     StagedInfo,
+    Tidied,
 )
 
 __all__ = [
+    "UNBOUNDED",
     "BlobInfo",
     "BlobReader",
     "BlobStore",
@@ -22,4 +25,5 @@ __all__ = [
     "FileBlobStore",
     "Staged",
     "StagedInfo",
+    "Tidied",
 ]

@@ -21,7 +21,14 @@ from types import TracebackType
 from typing import Any
 
 from regkit import failpoints
-from regkit.blobs.protocol import READ_CHUNK, BlobInfo, BlobReader, DigestMismatch, StagedInfo
+from regkit.blobs.protocol import (
+    READ_CHUNK,
+    BlobInfo,
+    BlobReader,
+    DigestMismatch,
+    StagedInfo,
+    Tidied,
+)
 from regkit.errors import Conflict, Invalid, NoSpace, NotFound, ServiceError
 from regkit.oci.digest import LENGTHS, Digest, new_hasher
 
@@ -40,6 +47,8 @@ def _here(call: Callable[[], None]) -> None:
 class FileBlobStore:
     """A blob store below one folder. See `BlobStore` for the methods' rules."""
 
+    remote = False
+
     def __init__(self, root: Path, blocking: Blocking = _here) -> None:
         """Use `root`, which is created; `blocking` runs what may block for long."""
         self._blobs = root / "blobs"
@@ -48,6 +57,12 @@ class FileBlobStore:
         self._blocking = blocking
         for folder in (self._blobs, self._uploads):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def check(self) -> None:
+        """Do nothing: the folder is made when the store is."""
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
 
     def size(self, digest: Digest) -> int | None:
         """Return the blob's size; None when it isn't here."""
@@ -65,6 +80,12 @@ class FileBlobStore:
         except FileNotFoundError:
             raise NotFound(f"the blob {digest} is not here") from None
         return _Reader(digest, descriptor, start, stop, chunk)
+
+    def link(self, digest: Digest) -> str | None:
+        """Return None: files are sent by whoever has them. Raises NotFound."""
+        if self.size(digest) is None:
+            raise NotFound(f"the blob {digest} is not here")
+        return None
 
     def stage(self, name: str, *, create: bool = True) -> FileStaged:
         """Open or resume what is staged as `name`, exclusively."""
@@ -99,8 +120,13 @@ class FileBlobStore:
 
     def staged(self) -> list[StagedInfo]:
         """Return everything staged, by name."""
-        names = sorted(path.name for path in self._uploads.iterdir() if _NAME.fullmatch(path.name))
+        names = self.staged_names()
         return [info for name in names if (info := self.staged_info(name)) is not None]
+
+    def staged_names(self) -> Iterator[str]:
+        """Name everything staged."""
+        names = (path.name for path in self._uploads.iterdir())
+        return iter(sorted(name for name in names if _NAME.fullmatch(name)))
 
     def discard(self, name: str) -> None:
         """Drop what is staged as `name`."""
@@ -130,6 +156,10 @@ class FileBlobStore:
             _sync_folder(path.parent)
         failpoints.reach("blob.delete:after")
 
+    def doom(self, digest: Digest) -> Callable[[], None]:
+        """Return what deletes the blob."""
+        return lambda: self.delete(digest)
+
     def set_aside(self, digest: Digest, version: object) -> bool:
         """Move damaged content to `damaged/`, durably."""
         path = self._path(digest)
@@ -153,6 +183,10 @@ class FileBlobStore:
             for name in names:
                 if _digest(place, name) is None:
                     yield str(place / name)
+
+    def tidy(self, before: datetime, *, dry_run: bool = False) -> Tidied:
+        """Do nothing: what a crash leaves here is staged, or a blob."""
+        return Tidied()
 
     def free(self) -> int:
         """Return the bytes that this user may still write on the file system."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -13,6 +13,9 @@ from regkit.oci.digest import Digest
 
 READ_CHUNK = 256 * 1024
 """Bytes per piece when reading; larger ones gained nothing over TLS."""
+
+UNBOUNDED = 2**63 - 1
+"""What `BlobStore.free` says when nobody knows a bound."""
 
 
 class DigestMismatch(Invalid):
@@ -35,6 +38,14 @@ class BlobInfo:
     digest: Digest
     size: int
     modified: datetime
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """How much was left over: objects, and their size in bytes as far as it is known."""
+
+    count: int = 0
+    size: int = 0
 
 
 class Staged(Protocol):
@@ -65,7 +76,10 @@ class Staged(Protocol):
         ...
 
     def publish(self) -> None:
-        """Turn the sealed content into the blob of its digest. Quick, never yields."""
+        """Turn the sealed content into the blob of its digest.
+
+        Quick, and never yields, unless the store is `remote`.
+        """
         ...
 
     def close(self) -> None:
@@ -102,6 +116,24 @@ class BlobReader(Protocol):
 class BlobStore(Protocol):
     """Blobs by digest, and staged content by name (a letter or digit, then also `.`, `_`, `-`)."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether calls wait for the network: none may then be made inside a transaction.
+
+        In such a store content is published before its rows are committed, and deleted after
+        they are; see `doom`. In others both are done inside the transaction that holds the
+        database's write lock.
+        """
+        ...
+
+    def check(self) -> None:
+        """Ask whether it can be used. Raises Invalid, with what to change, or Unavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; idempotent, and the store may still be used."""
+        ...
+
     def size(self, digest: Digest) -> int | None:
         """Return the blob's size in bytes; None when it isn't here."""
         ...
@@ -112,6 +144,13 @@ class BlobStore(Protocol):
         """Return the bytes from `start` up to but not including `stop`, in pieces.
 
         Raises NotFound at the call, not at the first piece.
+        """
+        ...
+
+    def link(self, digest: Digest) -> str | None:
+        """Return a URL under which anybody may fetch the blob for a while, None for no such.
+
+        Raises NotFound.
         """
         ...
 
@@ -131,6 +170,10 @@ class BlobStore(Protocol):
         """Return everything staged."""
         ...
 
+    def staged_names(self) -> Iterator[str]:
+        """Name everything staged, which is quicker."""
+        ...
+
     def discard(self, name: str) -> None:
         """Drop what is staged as `name`; idempotent. Raises Conflict while a writer holds it."""
         ...
@@ -141,6 +184,15 @@ class BlobStore(Protocol):
 
     def delete(self, digest: Digest) -> None:
         """Drop a blob; idempotent."""
+        ...
+
+    def doom(self, digest: Digest) -> Callable[[], None]:
+        """Return what deletes a blob as it is at this moment.
+
+        It may be called at any time later: content that is published meanwhile stays, and so does
+        what was published by an upload that isn't closed. That holds for `remote` stores; in
+        others the caller keeps the database's write lock from this call to that one.
+        """
         ...
 
     def set_aside(self, digest: Digest, version: object) -> bool:
@@ -154,6 +206,13 @@ class BlobStore(Protocol):
         """Name what lies among the blobs and is none."""
         ...
 
+    def tidy(self, before: datetime, *, dry_run: bool = False) -> Tidied:
+        """Drop what crashes left before `before` and what is neither staged nor a blob.
+
+        `dry_run` only counts.
+        """
+        ...
+
     def free(self) -> int:
-        """Return how many bytes new content may have."""
+        """Return how many bytes new content may have; UNBOUNDED when nobody knows."""
         ...

@@ -32,6 +32,10 @@ def create_blobs(registry: Registry, access: Access, metrics: Metrics) -> Bluepr
             response.headers["Content-Range"] = f"bytes */{size}"
             return response
         whole = span or ranges.Span(0, size)
+        if request.method == "GET" and whole.length:
+            link = registry.repositories.blob_link(wanted)
+            if link is not None:
+                return _elsewhere(link, wanted)
         response = Response(status=206 if span else 200, content_type="application/octet-stream")
         if request.method == "GET" and whole.length:
             chunks = registry.repositories.read_blob(name, wanted, whole.start, whole.stop)
@@ -60,6 +64,16 @@ def _range_header(etag: str) -> str | None:
     if condition is not None and condition.strip() != f'"{etag}"':
         return None
     return request.headers.get("Range")
+
+
+def _elsewhere(link: str, digest: Digest) -> Response:
+    """Send the client to where the blob is; `Range`, if any, it repeats there."""
+    response = Response(status=307)
+    response.headers["Location"] = link
+    response.headers["Docker-Content-Digest"] = str(digest)
+    # The link lets anybody in who has it: it is nobody's to keep.
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _described(response: Response, digest: Digest) -> Response:
