@@ -113,6 +113,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default_factory is not None or value is None or value == ():
         return ""
+    if isinstance(value, bool):
+        return _code(str(value).lower())
     return _code(durations.render(value) if isinstance(value, timedelta) else str(value))
 
 
