@@ -25,11 +25,12 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     if request.param == "s3":
         gateway = engines.radosgw()
         settings = S3Storage.model_validate(gateway.settings(gateway.new_prefix()))
+        make: Open = lambda: S3BlobStore(settings)  # noqa: E731
+    else:
+        make = lambda: FileBlobStore(tmp_path)  # noqa: E731
 
     def open_one() -> BlobStore:
-        opened.append(
-            FileBlobStore(tmp_path) if request.param == "files" else S3BlobStore(settings)
-        )
+        opened.append(make())
         return opened[-1]
 
     yield open_one
