@@ -78,7 +78,8 @@ def main(
 ) -> None:
     """Measure the registry and AMS, beside docker-registry and nginx.
 
-    Without names everything: small, poll, pull, push, tail, idle, fleet, sync, startup, client.
+    Without names everything: small, poll, pull, push, tail, idle, fleet, sync, startup, client,
+    units.
     """
     wanted = [MEASURES[name] for name in names] or list(MEASURES.values())
     scale = Scale(quick, rounds or (1 if quick else ROUNDS))

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,15 @@ class Lab:
         kind = DockerRegistry if name == DockerRegistry.name else Nginx
         return kind(folder, self.server_identity, (self.client, self.publisher))
 
-    def aar(self, folder: Path, clients: Iterable[Client] = ()) -> Aar:
+    def aar(
+        self,
+        folder: Path,
+        clients: Iterable[Client] = (),
+        settings: Mapping[str, object] | None = None,
+    ) -> Aar:
         """Make a registry of ours that isn't started; it trusts `clients` beside the usual two."""
         trusted = (self.client, *clients)
-        return Aar(folder, self.server_identity, trusted, (self.publisher,))
+        return Aar(folder, self.server_identity, trusted, (self.publisher,), settings)
 
     def stocked(self, versions: int, clients: Iterable[Client] = ()) -> Aar:
         """Make a registry of ours with so many versions, not started; the versions stay as they

@@ -12,7 +12,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -22,6 +22,7 @@ from OpenSSL import SSL
 
 from aar import schema
 from aar.registry import Registry
+from aar.settings import Settings
 from aar_interface import Role
 from benchmarks.content import Application, Blob
 from benchmarks.driver import CIPHER
@@ -31,6 +32,7 @@ from regkit import pinned
 from regkit.identity import Identity
 from regkit.oci.digest import Digest
 from regkit.oci.manifests import MANIFEST
+from regkit.settings import load
 from regkit.trust import Wanted
 
 TRIES = 5
@@ -159,7 +161,9 @@ class Aar(Server):
         identity: Identity,
         clients: Iterable[Client],
         publishers: Iterable[Client] = (),
+        settings: Mapping[str, object] | None = None,
     ) -> None:
+        """`settings` are those that differ from the embedded engines'."""
         super().__init__(folder, identity, clients)
         certs = folder / "certs"
         certs.mkdir(mode=0o700, exist_ok=True)
@@ -167,11 +171,13 @@ class Aar(Server):
         shutil.copy(identity.key_path, certs / "server.key")
         (folder / "conf").mkdir(exist_ok=True)
         limits = {"requests-per-second": 0, "connections-per-client": 0}
-        settings = {"http": {"addr": "127.0.0.1:0"}, "limits": limits}
-        (folder / "conf" / "main.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        whole = {"http": {"addr": "127.0.0.1:0"}, "limits": limits, **(settings or {})}
+        configuration = folder / "conf" / "main.yaml"
+        configuration.write_text(yaml.safe_dump(whole), encoding="utf-8")
+        configuration.chmod(0o600)
         wanted = [Wanted(client.certificate, Role.CLIENT) for client in self.clients]
         wanted += [Wanted(client.certificate, Role.PUBLISHER) for client in publishers]
-        with Registry(folder) as registry:
+        with Registry(folder, load(configuration, Settings)) as registry:
             registry.trust.apply("benchmark", wanted)
             # Written at first use otherwise, in the midst of what is measured.
             with registry.database.write() as connection:

@@ -7,7 +7,19 @@ from pathlib import Path
 
 from benchmarks.results import Goal, Report, Row
 
-ORDER = ("small", "poll", "pull", "push", "tail", "idle", "fleet", "sync", "startup", "client")
+ORDER = (
+    "small",
+    "poll",
+    "pull",
+    "push",
+    "tail",
+    "idle",
+    "fleet",
+    "sync",
+    "startup",
+    "client",
+    "units",
+)
 
 
 def render(report: Report) -> str:

@@ -13,9 +13,10 @@ from benchmarks.measures import (
     startup,
     sync,
     tail,
+    units,
 )
 
 MEASURES = {
     module.MEASURE.name: module.MEASURE
-    for module in (small, poll, pull, push, tail, idle, fleet, sync, startup, client)
+    for module in (small, poll, pull, push, tail, idle, fleet, sync, startup, client, units)
 }
