@@ -45,11 +45,22 @@ def session(
     Nothing is sent twice: whether a request may be repeated, only the caller knows. Raises
     Invalid when the identity's files can't be used.
     """
-    made = requests.Session()
+    made = Session()
     made.trust_env = False
     made.adapters.clear()  # plain http would reach anybody
     made.mount("https://", PinnedAdapter(pin, _context(identity), timeout))
     return made
+
+
+class Session(requests.Session):
+    """A session that goes nowhere but where it is told, whatever an answer says.
+
+    requests reads the whole body of a redirection, however large, even when it isn't to follow.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Take no answer for a redirection."""
+        return None
 
 
 class PinnedAdapter(HTTPAdapter):

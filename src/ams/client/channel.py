@@ -11,6 +11,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,10 @@ class Channel:
                 stream=True,
                 **{**arguments, "headers": {**_IDENTITY, **(arguments.get("headers") or {})}},
             )
-            if not (stream and response.ok):
+            fine = response.status_code < HTTPStatus.MULTIPLE_CHOICES
+            if not (stream and fine):
                 with contextlib.closing(response):
-                    _load(response, MAX_ANSWER if response.ok else MAX_REFUSAL)
+                    _load(response, MAX_ANSWER if fine else MAX_REFUSAL)
         except requests.ConnectTimeout:
             raise self._unreachable(f"no answer within {CONNECT_TIMEOUT} s") from None
         except requests.Timeout:
@@ -152,7 +154,7 @@ class Channel:
             raise self._broken(error) from None
         except requests.RequestException as error:
             raise self._broken(error) from None
-        if not response.ok:
+        if not fine:
             raise _refusal(response)
         return response
 
@@ -202,7 +204,7 @@ def metadata(response: requests.Response) -> Any:
     """Return what an answer carries. Raises BadAnswer when it isn't the service's envelope."""
     try:
         body = response.json()
-    except (requests.RequestException, ValueError):
+    except (requests.RequestException, ValueError, RecursionError):
         raise BadAnswer("what answers is not a management service: check its URL") from None
     if not isinstance(body, dict) or body.get("type") not in ("sync", "async"):
         raise BadAnswer("what answers is not a management service: check its URL")
@@ -218,9 +220,13 @@ def chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def filename(disposition: str) -> str:
-    """Return the file name that a Content-Disposition proposes, stripped of any folder."""
-    _, _, name = disposition.partition("filename=")
-    return Path(name.split(";")[0].strip().strip('"')).name
+    """Return the file name that a Content-Disposition proposes, stripped of any folder.
+
+    Empty for a hidden one, which programs may read as their settings, and for control characters.
+    """
+    _, _, proposed = disposition.partition("filename=")
+    name = Path(proposed.split(";")[0].strip().strip('"')).name
+    return "" if name.startswith(".") or not name.isprintable() else name
 
 
 def reason(error: BaseException) -> str:
@@ -258,7 +264,9 @@ def _refusal(response: requests.Response) -> ServiceError:
     try:
         body = response.json()
         message = str(body["error"]) if isinstance(body, dict) and body.get("error") else ""
-    except (requests.RequestException, ValueError):
+    except (requests.RequestException, ValueError, RecursionError):
         message = ""
+    if response.status_code < HTTPStatus.BAD_REQUEST:
+        return BadAnswer("what answers sends elsewhere, which the service doesn't: check its URL")
     kind = _KINDS.get(response.status_code, ServiceError)
     return kind(" ".join(message.split()) or f"the service answered {response.status_code}")

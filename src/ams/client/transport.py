@@ -16,6 +16,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from regkit.errors import Forbidden, Unavailable
+from regkit.pinned import Session
 
 BASE_URL = "http://unix.socket"
 """A name that is never resolved; the adapter connects to the socket whatever it is."""
@@ -27,7 +28,7 @@ def unix_session(path: Path) -> requests.Session:
     A request raises Unavailable when no service answers there, Forbidden when the caller may not
     open the socket.
     """
-    session = requests.Session()
+    session = Session()
     session.trust_env = False
     session.adapters.clear()
     session.mount(BASE_URL, _UnixAdapter(path))
