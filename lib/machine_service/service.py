@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -78,13 +78,20 @@ class MachineService:
 
     @_explained
     def configure(
-        self, content: str, *, writable: Iterable[Path] = (), low_port: bool = False
+        self,
+        content: str,
+        *,
+        beside: Mapping[str, str] | None = None,
+        writable: Iterable[Path] = (),
+        low_port: bool = False,
     ) -> bool:
         """Write `conf/main.yaml` and the unit; return whether either changed.
 
-        The service itself checks the content first. `writable` are directories beside the state
-        root that the service may write to, made when they aren't there; `low_port` lets it listen
-        below port 1024. Takes effect with `ensure_running`. Raises InvalidConfiguration, and then
+        The service itself checks the content first. `beside` are files, by name, that it refers
+        to, put beside `main.yaml`; one with other content needs another name. `writable` are
+        directories beside the state root that the service may write to, made when they aren't
+        there; `low_port` lets it listen below port 1024. Takes effect with `ensure_running`.
+        Raises InvalidConfiguration, and then
         changes nothing.
         """
         layout, program = self._layout, self.program
@@ -111,14 +118,11 @@ class MachineService:
             files.folder("conf", 0o750, os.geteuid(), owner.group, within=home) as folder,
         ):
             # Root's: the service reads its settings and can't change them.
-            changed = files.replace(
-                CONFIGURATION,
-                content.encode(),
-                0o640,
-                os.geteuid(),
-                owner.group,
-                within=folder,
-            )
+            changed = False
+            for name, text_of in (*(beside or {}).items(), (CONFIGURATION, content)):
+                changed |= files.replace(
+                    name, text_of.encode(), 0o640, os.geteuid(), owner.group, within=folder
+                )
         with files.folder(layout.unit.parent, 0o755) as folder:
             rewritten = files.replace(layout.unit.name, text.encode(), 0o644, within=folder)
         return changed or rewritten

@@ -31,6 +31,7 @@ class Settings:
     content: str
     writable: tuple[Path, ...]
     low_port: bool
+    files: tuple[tuple[str, str], ...] = ()
 
 
 class FakeMachineService:
@@ -67,12 +68,18 @@ class FakeMachineService:
         return "0.1.0"
 
     def configure(
-        self, content: str, *, writable: Iterable[Path] = (), low_port: bool = False
+        self,
+        content: str,
+        *,
+        beside: Mapping[str, str] | None = None,
+        writable: Iterable[Path] = (),
+        low_port: bool = False,
     ) -> bool:
         release = self._require()
         if self.refuses_configuration:
             raise InvalidConfiguration(self.refuses_configuration)
-        wanted = Settings(release, content, tuple(sorted(writable)), low_port)
+        files = tuple(sorted((beside or {}).items()))
+        wanted = Settings(release, content, tuple(sorted(writable)), low_port, files)
         changed, self.settings = wanted != self.settings, wanted
         return changed
 

@@ -2,7 +2,8 @@
 """The registry's charm: reads what Juju says, makes the machine so, tells the other side.
 
 Every event means the same: reconcile. The charm keeps no state; what a relation is owed follows
-from the relations, and who owns a row of the trust store is kept by the registry.
+from the relations, and who owns a row of the trust store is kept by the registry. How units share
+one state is decided in `sharing`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import ops
 
 from aar_interface.relation import PROVIDER_ENDPOINTS, RegistryProvider, Wanted
 from actions import ACTIONS, CHANGES
+from engines import Engines, Unusable
 from machine_service import (
+    CommandFailed,
     InvalidConfiguration,
     MachineService,
     MachineServiceError,
@@ -21,9 +24,9 @@ from machine_service import (
 )
 from options import InvalidOption, Options
 from registry import PROGRAM, Registry
+from shared import DATABASE, OBJECT_STORAGE, PEERS, Peers, database, object_storage
+from sharing import Decision, Run, Situation, Store, decide
 from status import Findings, Refused, statuses
-
-PEERS = "peers"
 
 
 class AarCharm(ops.CharmBase):
@@ -33,6 +36,9 @@ class AarCharm(ops.CharmBase):
         super().__init__(framework)
         self.registry = Registry(MachineService(PROGRAM))
         self.provider = RegistryProvider(self)
+        self.database = database(self)
+        self.object_storage = object_storage(self)
+        self.peers = Peers(self)
         self._findings: Findings | None = None
         changes = [
             self.on.install,
@@ -40,8 +46,10 @@ class AarCharm(ops.CharmBase):
             self.on.config_changed,
             self.on.start,
             self.on.update_status,
+            self.on.leader_elected,
+            self.on.secret_changed,
         ]
-        for endpoint in (*PROVIDER_ENDPOINTS, PEERS):
+        for endpoint in (*PROVIDER_ENDPOINTS, DATABASE, OBJECT_STORAGE, PEERS):
             events = self.on[endpoint]
             changes += [
                 events.relation_created,
@@ -58,41 +66,121 @@ class AarCharm(ops.CharmBase):
         for name in ACTIONS:
             framework.observe(self.on[name].action, self._on_action)
 
-    def reconcile(self) -> None:
-        """Make the machine, the trust store and our databags what the model asks for."""
+    def reconcile(self, event: ops.EventBase | None = None, *, rotated: bool = False) -> None:
+        """Make the machine, the trust store and our databags what the model asks for.
+
+        `rotated`: this unit has just made a new certificate, which the others are to take.
+        """
         self.registry.install(self.charm_dir / "wheels")
-        options, findings = self._run()
-        primary = self._primary()
-        in_use = primary == self.unit.name
-        wanted = self.provider.wanted() if in_use else Wanted()
-        refused = self._grant(wanted)
-        if not in_use:
+        self.database.request()
+        self.object_storage.request()
+        pair = None if rotated else self.peers.certificate()
+        situation = self._situation(certificate=bool(pair) or rotated)
+        decision = decide(situation)
+        options, findings = self._run(decision, situation.engines, pair)
+        holds = Store.SHARED if self.registry.is_shared else situation.store
+        self.peers.tell(holds.value if situation.related else "")
+        wanted = self.provider.wanted()
+        refused, unkept = self._keep_trust(decision, wanted, event)
+        if unkept and not findings.down:
+            findings = dataclasses.replace(findings, down=unkept)
+        if decision.run in (Run.APART, Run.STOPPED):
             self.provider.withdraw()
-        elif options:
+        elif options and not decision.waiting:
+            if decision.run is Run.SHARED and self.unit.is_leader() and not pair:
+                fingerprint = str(self.registry.certificate().fingerprint)
+                self.peers.share(self.registry.key_and_certificate(), fingerprint)
             self._advertise(options)
         self.unit.set_workload_version(self.registry.version())
+        known = Wanted() if decision.run is Run.APART else wanted
         self._findings = dataclasses.replace(
             findings,
-            primary="" if in_use else primary,
-            wrong_pairs=wanted.wrong_pairs,
-            both_roles=wanted.both_roles,
-            faults=wanted.faults,
+            blocked=decision.blocked,
+            waiting=decision.waiting,
+            wrong_pairs=known.wrong_pairs,
+            both_roles=known.both_roles,
+            faults=known.faults,
             refused=refused,
         )
 
-    def _run(self) -> tuple[Options | None, Findings]:
-        """Run the registry as configured; without options where that failed.
+    def _situation(self, *, certificate: bool) -> Situation:
+        """Read which engines there are, and what this unit and the others hold."""
+        relations = {DATABASE: self.database, OBJECT_STORAGE: self.object_storage}
+        related = frozenset(name for name, relation in relations.items() if relation.related)
+        unusable, server, bucket = {}, None, None
+        try:
+            server = self.database.read()
+        except Unusable as error:
+            unusable[DATABASE] = str(error)
+        try:
+            bucket = self.object_storage.read()
+        except Unusable as error:
+            unusable[OBJECT_STORAGE] = str(error)
+        holds = Store.EMPTY
+        if self.registry.is_shared:
+            holds = Store.SHARED
+        elif related and self.registry.has_data():
+            holds = Store.OWN
+        return Situation(
+            unit=self.unit.name,
+            units=self.peers.units,
+            leader=self.unit.is_leader(),
+            store=holds,
+            related=related,
+            unusable=unusable,
+            engines=Engines(server, bucket) if server and bucket else None,
+            certificate=certificate,
+            told=self.peers.told(),
+        )
+
+    def _run(
+        self, decision: Decision, engines: Engines | None, pair: str | None
+    ) -> tuple[Options | None, Findings]:
+        """Run the registry as decided and configured; without options where that failed.
 
         Then it goes on as it was, and so does what it advertises; trust is kept up all the same.
         """
         try:
             options = Options.read(self.config)
-            self.registry.run_as(options, ipv6=":" in self._ingress(PEERS))
+            if decision.run is Run.STOPPED:
+                self.registry.stop()
+            elif decision.run is Run.SHARED and engines is None:
+                pass  # its engines are about to be told anew: it goes on with those it knows
+            else:
+                shared = engines if decision.run is Run.SHARED else None
+                if shared and pair:
+                    self.registry.take_certificate(pair)
+                ipv6 = ":" in self._ingress(PEERS)
+                self.registry.run_as(options, ipv6=ipv6, engines=shared)
         except (InvalidOption, InvalidConfiguration) as error:
             return None, Findings(misconfigured=str(error))
         except NotRunning as error:
             return None, Findings(down=str(error))
         return options, Findings()
+
+    def _keep_trust(
+        self, decision: Decision, wanted: Wanted, event: ops.EventBase | None
+    ) -> tuple[tuple[Refused, ...], str]:
+        """Trust whom the relations want trusted, if that is this unit's business.
+
+        Return who isn't, and why the shared store can't be changed now, if it can't.
+
+        Each unit's own store is. The shared one is the leader's alone: units see a relation change
+        at different times, and each would undo what another, further on, has just done. A unit on
+        its way out sees its relations end one by one, which nobody meant, so a leader says nothing
+        while any unit leaves; the leader that stays hears of the departure, and makes up for it.
+        """
+        if decision.run is Run.STOPPED:
+            return (), ""
+        if decision.run is not Run.SHARED:
+            return self._grant(wanted if decision.run is Run.ALONE else Wanted()), ""
+        departing = event.departing_unit if isinstance(event, ops.RelationDepartedEvent) else None
+        if not self.unit.is_leader() or departing == self.unit or self.peers.leaving:
+            return (), ""
+        try:
+            return self._grant(wanted), ""
+        except CommandFailed as error:  # an engine is down: the next hook tries again
+            return (), str(error)
 
     def _grant(self, wanted: Wanted) -> tuple[Refused, ...]:
         """Trust whom the relations want trusted, and no other of theirs; return who isn't."""
@@ -122,8 +210,8 @@ class AarCharm(ops.CharmBase):
 
         self.provider.publish(self.registry.certificate(), address)
 
-    def _on_change(self, _: ops.EventBase) -> None:
-        self.reconcile()
+    def _on_change(self, event: ops.EventBase) -> None:
+        self.reconcile(event)
 
     def _on_stop(self, _: ops.StopEvent) -> None:
         self.registry.stop()
@@ -142,21 +230,16 @@ class AarCharm(ops.CharmBase):
         if event.params.get("confirm") is False:
             event.fail("this can't be undone: run it again with confirm=true")
             return
+        rotating = name == "rotate-certificate"
+        if rotating and self.registry.is_shared and not self.unit.is_leader():
+            event.fail(f"the units share one certificate: juju run {self.app.name}/leader {name}")
+            return
         try:
             event.set_results(ACTIONS[name](self.registry, event.params))
             if name in CHANGES:
-                self.reconcile()
+                self.reconcile(rotated=rotating and self.registry.is_shared)
         except MachineServiceError as error:
             event.fail(str(error))
-
-    def _primary(self) -> str:
-        """Return the unit whose registry is the one in use: each holds a store of its own.
-
-        It is the oldest, the one with the lowest number, so that every unit finds the same.
-        """
-        peers = self.model.get_relation(PEERS)
-        units = {self.unit, *(peers.units if peers else ())}
-        return min((unit.name for unit in units), key=lambda name: int(name.rpartition("/")[2]))
 
     def _ingress(self, relation: ops.Relation | str) -> str:
         """Return the address at which the other side of a relation reaches this unit."""

@@ -14,6 +14,10 @@ from typing import Any
 import yaml
 
 from aar_interface.addresses import Address
+from engines import Engines
+
+CONFIGURATIONS = Path("/var/snap/aar/common/conf")
+"""Where the registry's settings are, and what they name."""
 
 PRIVILEGED_PORTS = 1024
 """Ports below it need a capability (ip(7))."""
@@ -66,12 +70,21 @@ class Options:
         root = files.get("root-directory") if isinstance(files, dict) else None
         return Path(root) if isinstance(root, str) and Path(root).is_absolute() else None
 
-    def configuration(self, *, ipv6: bool = False) -> str:
-        """Return the text of `conf/main.yaml`; `ipv6`: for a machine that is reached by IPv6."""
+    def configuration(
+        self, *, ipv6: bool = False, engines: Engines | None = None, folder: Path = CONFIGURATIONS
+    ) -> str:
+        """Return the text of `conf/main.yaml`; `ipv6`: for a machine that is reached by IPv6.
+
+        `engines` are those that units share; their files are in `folder`. Raises InvalidOption.
+        """
         http: dict[str, Any] = {"addr": f"[::]:{self.port}" if ipv6 else f":{self.port}"}
         if self.location:
             http["names"] = [self.location.host]
         settings: dict[str, Any] = {"http": http, "log": {"level": self.log_level}}
+        if engines and self.storage:
+            raise InvalidOption("storage-config: empty it, since object-storage is related")
+        if engines:
+            settings |= engines.settings(folder)
         if self.storage:
             settings["storage"] = dict(self.storage)
         return "# Written by the charm: use juju config.\n" + yaml.safe_dump(settings)

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from aar_interface import Certificate, InvalidCertificate
+from engines import Engines
 from machine_service import MachineService, MachineServiceError, Program
 from options import Options
 
@@ -26,7 +29,7 @@ PROGRAM = Program(
 """The state root is the path that the documentation names, also on a unit without snaps."""
 
 CERTIFICATE = Path("certs/server.crt")
-KEY = Path("certs/server.key")
+SETTINGS = Path("conf/main.yaml")
 OWNER = "juju"
 """Whose rows of the trust store are the relations'."""
 
@@ -49,18 +52,43 @@ class Registry:
         """Bring the bundled release onto the machine."""
         self._service.install(wheels)
 
-    def run_as(self, options: Options, *, ipv6: bool) -> None:
+    def run_as(self, options: Options, *, ipv6: bool, engines: Engines | None = None) -> None:
         """Run with these options; restart only if that changes anything.
 
-        Raises InvalidConfiguration, which leaves a running registry as it is, and NotRunning.
+        `engines` are those that units share. Raises InvalidOption and InvalidConfiguration, which
+        leave a running registry as it is, and NotRunning.
         """
-        root = options.root_directory
+        root = None if engines else options.root_directory
         self._service.configure(
-            options.configuration(ipv6=ipv6),
+            options.configuration(ipv6=ipv6, engines=engines),
+            beside=engines.files if engines else {},
             writable=[root] if root else [],
             low_port=options.privileged,
         )
         self._service.ensure_running()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its settings name a database that other units use too."""
+        try:
+            settings = yaml.safe_load((self._home / SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return False
+        section = settings.get("database") if isinstance(settings, dict) else None
+        url = section.get("url") if isinstance(section, dict) else None
+        return isinstance(url, str) and url.startswith("postgresql")
+
+    def has_data(self) -> bool:
+        """Whether anything would be missed without this store.
+
+        That is whatever was ever pushed, deleted versions included, whom an operator trusts, and
+        who was revoked. What relations asked for isn't: they still do.
+        """
+        if not (self._home / SETTINGS).exists():
+            return False
+        _, _, changes = self._json("status")["cursor"].rpartition(":")
+        manual = any(row["Origin"] == "manual" for row in self.trusted())
+        return changes != "0" or manual or bool(self.trusted(revoked=True))
 
     @property
     def is_running(self) -> bool:
@@ -73,22 +101,23 @@ class Registry:
 
     def certificate(self) -> Certificate:
         """Return the certificate that the registry is known by, made at its first start."""
-        path = self._service.root / PROGRAM.home.relative_to("/") / CERTIFICATE
+        path = self._home / CERTIFICATE
         try:
             return Certificate.parse(path.read_bytes())
         except (OSError, InvalidCertificate) as error:
             raise MachineServiceError(f"{path} can't be used: {error}") from error
 
+    def key_and_certificate(self) -> str:
+        """Return both, in PEM, for another unit. It is secret."""
+        return self._service.run("aar", "certificate", "export")
+
+    def take_certificate(self, pair: str) -> None:
+        """Be known by this certificate, with its key; nothing changes when it is already."""
+        self._json("certificate", "import", "-", input=pair)
+
     def rotate_certificate(self) -> Certificate:
         """Have the registry make a new key and certificate; the old pair is deleted."""
-        self._service.stop()
-        home = self._service.root / PROGRAM.home.relative_to("/")
-        # The certificate first: the registry makes a new one for a key that is left alone, and
-        # refuses a certificate without its key.
-        (home / CERTIFICATE).unlink(missing_ok=True)
-        (home / KEY).unlink(missing_ok=True)
-        self._service.ensure_running()
-        return self.certificate()
+        return Certificate.parse(self._json("certificate", "rotate", "--yes")["certificate"])
 
     def trust_exactly(self, wanted: Iterable[Mapping[str, Any]]) -> tuple[Refusal, ...]:
         """Make the relations' rows of the trust store exactly these; return what was refused.
@@ -136,6 +165,10 @@ class Registry:
     def remove(self) -> None:
         """Take the registry off the machine; its data stay."""
         self._service.remove(keep_data=True)
+
+    @property
+    def _home(self) -> Path:
+        return self._service.root / PROGRAM.home.relative_to("/")
 
     def _json(self, *arguments: str, input: str | None = None) -> Any:
         return json.loads(self._service.run("aar", *arguments, "--format", "json", input=input))

@@ -27,8 +27,10 @@ class Findings:
     """The option that can't be used, and why."""
     down: str = ""
     """Why the registry doesn't run."""
-    primary: str = ""
-    """The unit whose registry is the one in use, when it isn't this one."""
+    blocked: str = ""
+    """What keeps units from sharing one state, and what to do."""
+    waiting: str = ""
+    """What this unit waits for before it serves."""
     wrong_pairs: tuple[WrongPair, ...] = ()
     both_roles: tuple[str, ...] = ()
     """Remote applications that are related as client and as publisher."""
@@ -42,10 +44,8 @@ def statuses(findings: Findings) -> Iterator[ops.StatusBase]:
         yield ops.BlockedStatus(f"the registry is down: {findings.down}")
     if findings.misconfigured:
         yield ops.BlockedStatus(f"{findings.misconfigured} (juju config)")
-    if findings.primary:
-        yield ops.BlockedStatus(
-            f"{findings.primary} is the registry, and units can't share one yet: remove this unit"
-        )
+    if findings.blocked:
+        yield ops.BlockedStatus(findings.blocked)
     for pair in findings.wrong_pairs:
         yield ops.BlockedStatus(
             f"{pair.application} is related to {pair.endpoint} as {pair.remote_role}: remove that "
@@ -56,6 +56,8 @@ def statuses(findings: Findings) -> Iterator[ops.StatusBase]:
             f"{application} is related as both client and publisher: remove one of client, "
             "publisher"
         )
+    if findings.waiting:
+        yield ops.WaitingStatus(findings.waiting)
     notes = [f"{fault.unit} sent no usable {fault.message}" for fault in findings.faults]
     notes += [f"{', '.join(refused.units)}: {refused.message}" for refused in findings.refused]
     yield ops.ActiveStatus("; ".join(notes))

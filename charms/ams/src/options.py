@@ -75,7 +75,8 @@ class Options:
     def for_registry(self, registry: Registry) -> dict[str, str]:
         """Return the options that a relation with this registry sets: those in RELATED."""
         mode = "manual" if self.registry_mode == "manual" else MODES[registry.role]
-        values = (",".join(registry.urls), str(registry.certificate.fingerprint), mode)
+        # Sorted, so that it stays the same whichever unit spoke first.
+        values = (",".join(sorted(registry.urls)), str(registry.certificate.fingerprint), mode)
         return dict(zip(RELATED, values, strict=True))
 
 

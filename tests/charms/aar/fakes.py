@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aar_interface import Certificate
-from machine_service import InvalidConfiguration, MachineServiceError, NotRunning
+from engines import Engines
+from machine_service import CommandFailed, InvalidConfiguration, MachineServiceError, NotRunning
 from options import Options
 from registry import Refusal, Registry
 
@@ -18,6 +19,9 @@ class FakeRegistry:
 
     def __init__(self, certificate: Certificate, renewed: Certificate) -> None:
         self._certificates = [certificate, renewed]
+        self.engines: Engines | None = None
+        self.data = False
+        self.engine_down = ""
         self.installed_from: Path | None = None
         self.options: Options | None = None
         self.restarts = 0
@@ -32,17 +36,29 @@ class FakeRegistry:
     def install(self, wheels: Path) -> None:
         self.installed_from = wheels
 
-    def run_as(self, options: Options, *, ipv6: bool) -> None:
+    def run_as(self, options: Options, *, ipv6: bool, engines: Engines | None = None) -> None:
         assert self.installed_from, "run before it was installed"
         assert not ipv6
+        options.configuration(engines=engines)  # refuses what doesn't go together
         if self.refuses_configuration:
             raise InvalidConfiguration(self.refuses_configuration)
-        changed, self.options = options != self.options, options
+        assert engines or not self.engines, "from shared engines back to an empty store"
+        assert not (engines and self.data and not self.engines), "away from a store with data"
+        changed = (options, engines) != (self.options, self.engines)
+        self.options, self.engines = options, engines
         if self.refuses_to_start:
             self.running = False
             raise NotRunning(self.refuses_to_start)
         self.restarts += changed or not self.running
         self.running = True
+
+    @property
+    def is_shared(self) -> bool:
+        return self.engines is not None
+
+    def has_data(self) -> bool:
+        assert self.installed_from
+        return self.data or any(row[1] == "manual" for row in self.rows.values())
 
     @property
     def is_running(self) -> bool:
@@ -56,13 +72,24 @@ class FakeRegistry:
         assert self.restarts, "there is none before the first start"
         return self._certificates[0]
 
+    def key_and_certificate(self) -> str:
+        return f"key of {self.certificate().fingerprint}\n{self.certificate().pem}"
+
+    def take_certificate(self, pair: str) -> None:
+        assert self.installed_from
+        key, _, pem = pair.partition("\n")
+        taken = Certificate.parse(pem)
+        assert key == f"key of {taken.fingerprint}"
+        self._certificates[0] = taken
+
     def rotate_certificate(self) -> Certificate:
         del self._certificates[0]
-        self.restarts += 1
         return self._certificates[0]
 
     def trust_exactly(self, wanted: Iterable[Mapping[str, Any]]) -> tuple[Refusal, ...]:
         assert self.installed_from
+        if self.engine_down:
+            raise CommandFailed(self.engine_down)
         kept = {fp: row for fp, row in self.rows.items() if row[1] == "manual"}
         refused = []
         for row in wanted:

@@ -220,7 +220,8 @@ def test_only_the_oldest_unit_is_the_registry(
     assert not registry.rows
     assert "certificate" not in out.get_relation(CLIENTS.id).local_unit_data
     assert out.unit_status == testing.BlockedStatus(
-        "aar/2 is the registry, and units can't share one yet: remove this unit"
+        "aar/2 is the registry: integrate database and object-storage, so that units share one, "
+        "or remove this unit"
     )
 
 

@@ -137,7 +137,7 @@ def test_of_several_units_the_oldest_is_the_registry(
     out = context.run(
         context.on.config_changed(), testing.State(relations={related("registry-client", units)})
     )
-    urls = "https://192.0.2.9:3000,https://192.0.2.12:3000"
+    urls = "https://192.0.2.12:3000,https://192.0.2.9:3000"  # sorted
     assert manager.show()["registry.url"] == urls
     assert out.unit_status == testing.ActiveStatus(
         "another registry is offered by aar/10: not used"
