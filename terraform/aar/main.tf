@@ -28,4 +28,9 @@ locals {
     client    = "client"
     publisher = "publisher"
   }
+
+  requires = {
+    database       = "database"
+    object_storage = "object-storage"
+  }
 }

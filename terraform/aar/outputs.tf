@@ -8,6 +8,11 @@ output "provides" {
   value       = local.provides
 }
 
+output "requires" {
+  description = "Endpoints of the engines that several units share."
+  value       = local.requires
+}
+
 output "offer_urls" {
   description = "URLs of the offers by role; empty without `offers`."
   value       = { for role, offer in juju_offer.registry : role => offer.url }

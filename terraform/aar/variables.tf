@@ -39,7 +39,7 @@ variable "base" {
 }
 
 variable "units" {
-  description = "Number of units. The first has the registry; further ones stay out of use."
+  description = "Number of units. Several serve one registry when database and object-storage are integrated."
   type        = number
   default     = 1
 }

@@ -8,6 +8,7 @@ module "aar" {
   source     = "../aar"
   model_uuid = juju_model.registry.uuid
   channel    = var.channel
+  units      = var.registry_units
 }
 
 module "publisher" {
@@ -52,5 +53,35 @@ resource "juju_integration" "client" {
   application {
     name     = each.value.app_name
     endpoint = each.value.requires.client
+  }
+}
+
+resource "juju_integration" "database" {
+  count      = var.database == null ? 0 : 1
+  model_uuid = juju_model.registry.uuid
+
+  application {
+    name     = module.aar.app_name
+    endpoint = module.aar.requires.database
+  }
+
+  application {
+    name     = var.database
+    endpoint = "database"
+  }
+}
+
+resource "juju_integration" "object_storage" {
+  count      = var.object_storage == null ? 0 : 1
+  model_uuid = juju_model.registry.uuid
+
+  application {
+    name     = module.aar.app_name
+    endpoint = module.aar.requires.object_storage
+  }
+
+  application {
+    name     = var.object_storage
+    endpoint = "s3-credentials"
   }
 }

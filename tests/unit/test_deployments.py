@@ -44,6 +44,21 @@ def test_the_bundle_relates_endpoints_that_exist() -> None:
     assert related == set(charms)
 
 
+def test_the_overlay_adds_what_several_units_share() -> None:
+    bundle = yaml.safe_load((ROOT / "bundle.yaml").read_text())
+    overlay = yaml.safe_load((ROOT / "overlay-ha.yaml").read_text())
+    assert overlay["applications"]["aar"] == {"num_units": 3}
+    added = overlay["applications"].keys() - bundle["applications"].keys()
+    requires = metadata("aar")["requires"]
+    related = {}
+    for ours, theirs in overlay["relations"]:
+        name, endpoint = ours.split(":")
+        assert name == "aar"
+        related[endpoint] = theirs.split(":")[0]
+    assert related.keys() == requires.keys()
+    assert set(related.values()) == added
+
+
 def test_the_bundle_s_base_is_one_the_charms_are_packed_for() -> None:
     base = yaml.safe_load((ROOT / "bundle.yaml").read_text())["default-base"].split("/")[0]
     for charm in ("aar", "ams"):
@@ -58,6 +73,14 @@ def test_a_module_names_its_charm_s_endpoints(module: str, section: str) -> None
     pairs = dict(re.findall(r'(\w+)\s+= "([\w-]+)"', block.group(1)))
     assert set(pairs) == {"client", "publisher"}
     assert set(pairs.values()) == set(metadata(module)[section])
+
+
+def test_the_registry_s_module_names_the_engines_endpoints() -> None:
+    main = (TERRAFORM / "aar" / "main.tf").read_text()
+    block = re.search(r"requires = \{(.*?)\}", main, re.DOTALL)
+    assert block
+    endpoints = {value for _, value in re.findall(r'(\w+)\s+= "([\w-]+)"', block.group(1))}
+    assert endpoints == set(metadata("aar")["requires"])
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -207,7 +207,6 @@ def test_two_places_for_blobs_are_one_too_many() -> None:
 
 
 def test_the_registry_itself_takes_these_settings() -> None:
-    pytest.importorskip("regkit.storage", reason="the registry has no S3 yet")
     engines = Engines(database(tls="true", tls_ca=AUTHORITY), storage())
     text = options().configuration(engines=engines)
     read(io.BytesIO(text.encode()), "main.yaml", Settings)
