@@ -85,6 +85,55 @@ def test_an_empty_registry_lists_nothing(registry: Registry) -> None:
     assert registry.applications() == []
 
 
+def configured(tmp_path: Path, text: str = "") -> None:
+    settings = tmp_path / PROGRAM.home.relative_to("/") / "conf/main.yaml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(text)
+
+
+def test_a_certificate_goes_from_one_unit_to_another(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(MachineServiceError, match="there is no certificate"):
+        registry.key_and_certificate()
+    made = registry.rotate_certificate()
+    assert registry.certificate() == made
+    pair = registry.key_and_certificate()
+    again = registry.rotate_certificate()
+    assert again != made
+    registry.take_certificate(pair)
+    assert registry.certificate() == made
+    with pytest.raises(CommandFailed, match="exactly one private key"):
+        registry.take_certificate(made.pem)
+    assert registry.certificate() == made
+
+
+def test_what_would_be_missed_is_data(registry: Registry, tmp_path: Path) -> None:
+    assert not registry.has_data(), "it has never been configured"
+    configured(tmp_path)
+    assert not registry.has_data()
+    registry.trust_exactly([row("one")])
+    assert not registry.has_data(), "the relation asks for it again"
+    registry.trust(certificate("by-hand").pem, publisher=False, architectures=[])
+    assert registry.has_data()
+    registry.distrust(fingerprint("by-hand"))
+    assert not registry.has_data()
+    registry.revoke(fingerprint("one"))
+    assert registry.has_data(), "a revocation is for ever"
+
+
+def test_shared_is_what_the_settings_say(registry: Registry, tmp_path: Path) -> None:
+    assert not registry.is_shared
+    configured(tmp_path, "database: {url: 'postgresql://a:b@192.0.2.1:5432/aar'}\n")
+    assert registry.is_shared
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "database: []", "database: {url: [1]}", "{", "database: {url: sqlite://x}"]
+)
+def test_other_settings_are_not(registry: Registry, tmp_path: Path, text: str) -> None:
+    configured(tmp_path, text)
+    assert not registry.is_shared
+
+
 def test_a_registry_that_never_ran_has_no_certificate(registry: Registry) -> None:
     with pytest.raises(MachineServiceError, match=r"server\.crt can't be used"):
         registry.certificate()

@@ -347,7 +347,7 @@ def test_a_registry_with_data_goes_on_until_they_are_moved(
     )
     assert out.unit_status == testing.BlockedStatus(
         "aar/0 has data of its own, which database and object-storage lack: "
-        "juju run aar/0 migrate moves them there"
+        "remove both relations to go on with them as they are"
     )
     assert registry.running
     assert registry.engines is None
