@@ -78,6 +78,7 @@ def _owner(home: Path, what: str) -> os.stat_result | None:
 def _switched(owner: os.stat_result) -> Iterator[None]:
     """Be that user; root may, and may go back since the real user stays root."""
     before = os.getegid(), os.getgroups()
+    home = os.environ.get("HOME")
     name = _name(owner.st_uid)
     group = pwd.getpwnam(name).pw_gid if name else owner.st_gid
     try:
@@ -88,12 +89,18 @@ def _switched(owner: os.stat_result) -> Iterator[None]:
             os.setgroups([group])
         os.setegid(group)
         os.seteuid(owner.st_uid)
+        # Root's own files are not this user's to read: libpq gives up over one in root's home.
+        os.environ["HOME"] = pwd.getpwnam(name).pw_dir if name else "/"
         _require_readable(name or f"#{owner.st_uid}")
         yield
     finally:
         os.seteuid(ROOT)
         os.setegid(before[0])
         os.setgroups(before[1])
+        if home is None:
+            os.environ.pop("HOME", None)
+        else:
+            os.environ["HOME"] = home
 
 
 def _require_readable(name: str) -> None:
