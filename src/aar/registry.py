@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 
 from aar import audit, schema
@@ -17,7 +18,7 @@ from regkit.blobs import BlobStore
 from regkit.blobs.files import Blocking
 from regkit.database import Database
 from regkit.errors import Unavailable
-from regkit.storage import open_blobs
+from regkit.storage import authorities, open_blobs
 from regkit.trust import TrustStore
 from regkit.upkeep import locks
 
@@ -95,6 +96,14 @@ class Registry:
             uploads_after=self.settings.janitor.uploads_after,
             blobs_after=self.settings.janitor.blobs_after,
         )
+
+    @cached_property
+    def storage_authorities(self) -> str:
+        """In PEM, who may certify the bucket's server to clients; empty for public authorities.
+
+        Read once: the registry's own client of the bucket doesn't notice a new file either.
+        """
+        return authorities(self.settings.storage)
 
     def close(self) -> None:
         """Close database and blob store; idempotent."""

@@ -46,6 +46,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     with _open(home, settings) as registry:
         try:
             registry.blobs.check()
+            _ = registry.storage_authorities
         except Unavailable as error:
             # What needs no blob is answered all the same, and the rest as soon as it is back.
             log.warning("storage-unavailable", reason=str(error))

@@ -141,6 +141,21 @@ class Storage(Section):
         return self
 
 
+def authorities(storage: Storage) -> str:
+    """Return, in PEM, the authorities that clients need in order to follow redirects to a bucket.
+
+    Empty when public ones do, or there are no redirects. Raises Invalid for a file that can't be
+    read.
+    """
+    s3 = storage.s3
+    if s3 is None or s3.ca_file is None or not s3.redirect or s3.cloudfront is not None:
+        return ""
+    try:
+        return s3.ca_file.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise Invalid(f"storage.s3.ca-file: {s3.ca_file} can't be read: {error}") from None
+
+
 def open_blobs(
     storage: Storage, folder: Path, blocking: Callable[[Callable[[], None]], object] | None = None
 ) -> BlobStore:

@@ -30,6 +30,8 @@ class Hello:
     role: str
     epoch: str
     extensions: frozenset[str]
+    storage_authorities: str = ""
+    """In PEM, who may certify the server that downloads are redirected to."""
 
     @property
     def waits(self) -> bool:

@@ -6,6 +6,7 @@ requests make sense is decided elsewhere; how bytes reach the disk is `ams.sync.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,13 +18,24 @@ from ams.sync.door import CHUNK, MAX_WAIT, BlobStream, Connect, Door, Hello
 from ams.sync.endpoints import Endpoints
 from ams.sync.feed import PAGE, Cursor, EpochChanged, FeedRefused, Page, parse_head, parse_page
 from ams.sync.feed import went_back as _went_back
-from ams.sync.transport import NotARegistry, Transport, answered, path_of
+from ams.sync.transport import (
+    Answer,
+    NotARegistry,
+    Transport,
+    answered,
+    foreign_faults,
+    path_of,
+)
 from regkit.blobs import DigestMismatch
+from regkit.elsewhere import Elsewhere, host_of
 from regkit.errors import Conflict, Forbidden, Invalid, NotFound, ServiceError, Unavailable
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
 from regkit.oci.manifests import MANIFEST, MAX_BYTES
 from regkit.oci.names import repository_of
+
+REDIRECTS = (302, 303, 307, 308)
+"""What a registry may answer to a download."""
 
 
 class Registry:
@@ -31,6 +43,8 @@ class Registry:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._elsewhere: Elsewhere | None = None
+        self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -40,6 +54,9 @@ class Registry:
     def close(self) -> None:
         """Close idle connections."""
         self._transport.close()
+        with self._lock:
+            if self._elsewhere is not None:
+                self._elsewhere.close()
 
     def hello(self) -> Hello:
         """Ask who answers. Raises NotARegistry, WrongCertificate, Unavailable."""
@@ -60,6 +77,7 @@ class Registry:
             role=str(metadata.get("role") or ""),
             epoch=str(metadata.get("epoch") or ""),
             extensions=frozenset(str(extension) for extension in extensions),
+            storage_authorities=str(metadata.get("storage_authorities") or ""),
         )
 
     def changes(self, since: Cursor | None, wait: int = 0) -> Page:
@@ -96,7 +114,7 @@ class Registry:
 
     def small_blob(self, key: Key, digest: Digest, size: int) -> bytes:
         """Return a blob of exactly `size` bytes, for what is parsed in memory."""
-        with self._transport.send("GET", _blob_path(key, digest)) as answer:
+        with self._download(_blob_path(key, digest)) as answer:
             content = answer.content(size)
         if len(content) != size or Digest.of(content, digest.algorithm) != digest:
             raise DigestMismatch(f"the registry's blob {digest} isn't what its digest says")
@@ -105,14 +123,35 @@ class Registry:
     @contextmanager
     def blob(self, key: Key, digest: Digest, start: int = 0) -> Iterator[BlobStream]:
         """Open a blob from byte `start` on. Raises Unavailable when it is cut."""
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._transport.send("GET", _blob_path(key, digest), headers=headers) as answer:
+        span = f"bytes={start}-" if start else ""
+        with self._download(_blob_path(key, digest), span) as answer:
             offset = 0
             if answer.status == 206:
                 offset = _range_start(answer.header("Content-Range"))
                 if offset > start:
                     raise Invalid("the registry answers another range than was asked for")
             yield BlobStream(offset, answer.stream(CHUNK))
+
+    @contextmanager
+    def _download(self, path: str, span: str = "") -> Iterator[Answer]:
+        """Ask for a blob, and go where the registry says that it is."""
+        headers = {"Range": span} if span else {}
+        with self._transport.send("GET", path, headers=headers, allow=REDIRECTS) as answer:
+            if answer.status not in REDIRECTS:
+                yield answer
+                return
+            location = answer.header("Location")
+        host = host_of(location)
+        with foreign_faults(host):
+            response = self._followed().get(location, span)
+        with response:
+            yield Answer(response, host)
+
+    def _followed(self) -> Elsewhere:
+        with self._lock:
+            if self._elsewhere is None:
+                self._elsewhere = Elsewhere(self.hello().storage_authorities)
+            return self._elsewhere
 
     def has_blob(self, key: Key, digest: Digest) -> bool:
         """Whether the application's repository holds the blob."""
