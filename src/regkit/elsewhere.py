@@ -9,7 +9,6 @@ until its digest was compared, which is the callers' business.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,7 +100,7 @@ class _Adapter(HTTPAdapter):
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
-    ) -> tuple[Any, Mapping[str, Any]]:
+    ) -> tuple[Any, Any]:
         """Leave everything to the context, which verifies; nothing else may weaken it."""
         host, _ = super().build_connection_pool_key_attributes(request, True, None)
         return host, {"ssl_context": self._context, "cert_reqs": "CERT_REQUIRED"}

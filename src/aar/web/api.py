@@ -65,9 +65,8 @@ def create_api(registry: Registry, access: Access, watcher: Watcher, metrics: Me
             "epoch": registry.feed.head().epoch if caller else "",
             "server": "aar",
             "server_version": VERSION if caller else "",
+            "storage_authorities": registry.storage_authorities if caller else "",
         }
-        if caller and registry.storage_authorities:
-            metadata["storage_authorities"] = registry.storage_authorities
         return rest.sync(metadata)
 
     @app.get("/1.0/applications")
