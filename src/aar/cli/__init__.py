@@ -16,6 +16,7 @@ import click
 
 from aar.cli import application, audit, certificate, quarantine, trust, upkeep
 from aar.cli.common import opened
+from aar.cli.migrate import migrate
 from regkit import cli as shared
 from regkit import ownership
 from regkit.paths import state_root
@@ -116,6 +117,7 @@ cli.add_command(upkeep.verify)
 cli.add_command(upkeep.gc)
 cli.add_command(upkeep.backup)
 cli.add_command(upkeep.restore)
+cli.add_command(migrate)
 cli.add_command(shared.check_config_command("aar", _check_config))
 cli.add_command(shared.completion_command("aar"))
 

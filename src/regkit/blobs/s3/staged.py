@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from regkit import failpoints
 from regkit.blobs.protocol import DigestMismatch
 from regkit.blobs.s3 import layout
 from regkit.blobs.s3.bucket import Bucket, Part, StorageDown
@@ -162,7 +163,9 @@ class S3Staged:
         if self._sealed is None:
             raise RuntimeError("publish() needs seal() first, with no write in between")
         pointer = Pointer(self._content, self._size)
+        failpoints.reach("blob.rename:before")
         self._bucket.put(f"{layout.pointers(self._sealed)}{pointer}", b"")
+        failpoints.reach("blob.rename:after")
         self._published = True
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from regkit import failpoints
 from regkit.blobs.protocol import READ_CHUNK, UNBOUNDED, BlobInfo, StagedInfo, Tidied
 from regkit.blobs.s3 import layout
 from regkit.blobs.s3.bucket import Bucket, Item
@@ -175,8 +176,10 @@ class S3BlobStore:
 
     def _drop(self, item: Item, pointer: Pointer) -> None:
         # In this order: what nothing points at any more, tidying finds.
+        failpoints.reach("blob.delete:before")
         self._bucket.delete(item.key)
         self._bucket.delete(pointer.data)
+        failpoints.reach("blob.delete:after")
 
     def _remember(self, name: str, generation: int, hasher: Any) -> None:
         """Keep a hasher for who goes on with the upload in this process, as most do."""
