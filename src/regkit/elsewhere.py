@@ -19,7 +19,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util import SKIP_HEADER
 
 from regkit.errors import Unavailable
-from regkit.pinned import TIMEOUT, Timeout
+from regkit.pinned import TIMEOUT, Session, Timeout
 
 MAX_URL = 8 * 1024
 MAX_AUTHORITIES = 256 * 1024
@@ -34,7 +34,7 @@ class Elsewhere:
 
     def __init__(self, authorities: str = "", timeout: Timeout = TIMEOUT) -> None:
         self.authorities = authorities
-        self._session = requests.Session()
+        self._session = Session()
         self._session.trust_env = False  # no proxy, no password of ~/.netrc
         self._session.headers.clear()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))

@@ -141,7 +141,9 @@ def test_nobody_is_followed_elsewhere(status: int, target: str):
                 call(registry)
         with pytest.raises(NotARegistry), registry.blob(KEY, Digest.of(b"x")):
             pass
-        assert len(asked) == len(ASKING) + 1, "each was asked once, here"
+        # A download may be elsewhere: then this registry is asked who certifies the other server.
+        certifying = 2 if status == 307 and target.startswith("https:") else 0
+        assert len(asked) == len(ASKING) + 1 + certifying, "each was asked once, here"
 
 
 def blob_server(content: bytes) -> ScriptedServer:

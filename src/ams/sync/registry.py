@@ -34,8 +34,8 @@ from regkit.oci.digest import Digest
 from regkit.oci.manifests import MANIFEST, MAX_BYTES
 from regkit.oci.names import repository_of
 
-REDIRECTS = (302, 303, 307, 308)
-"""What a registry may answer to a download."""
+REDIRECT = 307
+"""What a registry answers to a download from a bucket; no other redirection is followed."""
 
 
 class Registry:
@@ -136,12 +136,15 @@ class Registry:
     def _download(self, path: str, span: str = "") -> Iterator[Answer]:
         """Ask for a blob, and go where the registry says that it is."""
         headers = {"Range": span} if span else {}
-        with self._transport.send("GET", path, headers=headers, allow=REDIRECTS) as answer:
-            if answer.status not in REDIRECTS:
+        with self._transport.send("GET", path, headers=headers, allow=[REDIRECT]) as answer:
+            if answer.status != REDIRECT:
                 yield answer
                 return
             location = answer.header("Location")
-        host = host_of(location)
+        try:
+            host = host_of(location)
+        except Unavailable as fault:
+            raise NotARegistry(str(fault)) from None
         with foreign_faults(host):
             response = self._followed().get(location, span)
         with response:
