@@ -165,7 +165,8 @@ class RunningRegistry:
         configuration.touch(mode=0o600)  # it may hold a secret
         configuration.write_text(yaml.safe_dump(dict(settings)))
         self._start()
-        self._database = Database(f"sqlite:///{home / 'data' / 'aar.db'}")
+        embedded = f"sqlite:///{home / 'data' / 'aar.db'}"
+        self._database = Database(settings.get("database", {}).get("url") or embedded)
         self.store = TrustStore(self._database, schema.trust)
         self.publisher = self.add_session("publisher")
         self.client = self.add_session("client")

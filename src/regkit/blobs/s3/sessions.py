@@ -17,7 +17,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -78,8 +77,17 @@ class Hold:
     """One writer's hold on a staged upload. Only `Sessions` makes one."""
 
     def __init__(
-        self, bucket: Bucket, name: str, number: int, writer: str, progress: Progress
+        self,
+        bucket: Bucket,
+        name: str,
+        number: int,
+        *,
+        writer: str,
+        progress: Progress,
+        left: set[str],
     ) -> None:
+        """Hold it as `writer`, who goes into `left` when nobody else could be told of the end."""
+        self._left = left
         self.name = name
         self.number = number
         self.progress = progress
@@ -121,14 +129,19 @@ class Hold:
     def release(self) -> None:
         """Let the next writer come; what was saved last is what it finds."""
         with self._lock:
+            if self._over:
+                return
             self._over = True
-            # Otherwise it is left to its time.
-            with suppress(ServiceError):
+            try:
                 self._write(self.progress, held=False)
+            except ServiceError:
+                self._left.add(self._writer)  # elsewhere it is left to its time
 
     def end(self) -> None:
         """Forget the upload."""
         with self._lock:
+            if self._over:
+                return
             self._over = True
             tail = self.progress.tail
             self._bucket.delete(layout.generation(self.name, self.number))
@@ -155,6 +168,8 @@ class Hold:
         items, _, _ = self._bucket.page(layout.upload(self.name), after)
         if any(layout.generation_of(item.key) for item in items):
             self.abandon()
+            # What was just written too late would outlive the upload.
+            self._bucket.delete(after)
             raise busy(self.name)
 
 
@@ -164,6 +179,7 @@ class Sessions:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._holds: weakref.WeakSet[Hold] = weakref.WeakSet()
+        self._left: set[str] = set()
         self._lock = threading.Lock()
         self._renewing: threading.Thread | None = None
 
@@ -184,7 +200,8 @@ class Sessions:
             newest = self._generation(items[-1])
             if newest is None:
                 continue  # it has just ended
-            if newest.held and not _left(newest, now):
+            left = newest.writer in self._left or _left(newest, now)
+            if newest.held and not left:
                 raise busy(name)
             hold = self._succeed(name, items, newest)
             if hold is not None:
@@ -237,7 +254,8 @@ class Sessions:
         content = _render(writer, progress, held=True)
         if not self._bucket.create(layout.generation(name, number), content):
             return None
-        hold = Hold(self._bucket, name, number, writer, progress or Progress(""))
+        progress = progress or Progress("")
+        hold = Hold(self._bucket, name, number, writer=writer, progress=progress, left=self._left)
         self._keep(hold)
         return hold
 

@@ -189,8 +189,7 @@ class S3Staged:
                 self._keep(hold.name, hold.number, self._hasher)
             hold.release()
         except ServiceError:
-            # The next who wants it waits until the hold is over; the janitor is one of them.
-            hold.abandon()
+            pass  # its objects stay until the janitor discards the upload
 
     def drop(self) -> None:
         """Give up what is staged, and close.
