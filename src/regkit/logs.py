@@ -22,6 +22,11 @@ class EventLogger:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
+    @property
+    def debugging(self) -> bool:
+        """Whether `debug` writes anything."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
     def debug(self, event: str, **fields: Any) -> None:
         """Log what only a developer wants to see."""
         self._log(logging.DEBUG, event, fields)

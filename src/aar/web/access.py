@@ -99,6 +99,20 @@ class Access:
         """
         return self._admit(_Attempt.current(), writing)
 
+    def may_read_again(self, connection: Any) -> bool:
+        """Whether a reading request on a connection needs nothing from this gate but a yes.
+
+        No when it is refused or comes too often, which must be told, and when that it came is to
+        be remembered: then it goes through the gate as any other.
+        """
+        try:
+            entry = self._trust.admit(connection.peer)
+        except Refused:
+            return False
+        if self._trust.is_due(entry):
+            return False
+        return self._rates is None or not self._rates.wait(entry.fingerprint)
+
     def denied(self, fault: Denied) -> None:
         """Count a refusal that a rule made of a trusted caller's request."""
         self._refuse(_Attempt.current(), current().fingerprint, str(fault))

@@ -19,6 +19,7 @@ from aar.errors import Denied
 from aar.feed import Change, Cursor, CursorAhead, EpochChanged, Page
 from aar.registry import Registry
 from aar.web.access import Access, current
+from aar.web.kept import offer
 from aar.web.metrics import Metrics
 from aar.web.watcher import Watcher
 from regkit import rest
@@ -112,7 +113,7 @@ def create_api(registry: Registry, access: Access, watcher: Watcher, metrics: Me
         else:
             response = rest.sync(_page(page))
         response.set_etag(str(page.head))
-        return response
+        return response if "wait" in request.args else offer(response)
 
     def _next_page(since: Cursor | None, limit: int, deadline: float) -> Page:
         known = request.if_none_match

@@ -13,10 +13,12 @@ from aar.registry import Registry
 from aar.web.access import SAFE_METHODS, Access
 from aar.web.api import create_api
 from aar.web.distribution import create_distribution
+from aar.web.kept import Kept
 from aar.web.metrics import Metrics
 from aar.web.transfers import Transfers
 from aar.web.watcher import Watcher
 from regkit import logs
+from regkit.serving import whole_request
 from regkit.trust import Entry
 
 log = logs.get("aar.web")
@@ -44,13 +46,24 @@ def create_app(
     for app in (api, distribution):
         _observe(app, metrics)
 
+    kept = Kept(registry.database.version, access.may_read_again, metrics)
+
     def application(
         environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         surface = distribution if path == "/v2" or path.startswith("/v2/") else api
-        return surface(environ, start_response)
+        if whole_request(environ) is None:
+            return surface(environ, start_response)
+        kept.begin(environ)
 
+        def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+            kept.keep(environ, status, headers)
+            return start_response(status, headers, exc_info)
+
+        return surface(environ, start)
+
+    application.shortcut = kept.answer  # type: ignore[attr-defined] - regkit.serving.conversation
     return application
 
 

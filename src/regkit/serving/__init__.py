@@ -10,7 +10,14 @@ This module imports neither gevent nor gunicorn, so that `patch()` can come befo
 from __future__ import annotations
 
 from regkit.serving.listeners import Listener, TcpListener, UnixListener
-from regkit.serving.requests import ClientGone, is_local, peer_certificate, read_body, reset
+from regkit.serving.requests import (
+    ClientGone,
+    is_local,
+    peer_certificate,
+    read_body,
+    reset,
+    whole_request,
+)
 from regkit.serving.state import patch, stopping
 
 __all__ = [
@@ -24,4 +31,5 @@ __all__ = [
     "read_body",
     "reset",
     "stopping",
+    "whole_request",
 ]

@@ -68,6 +68,14 @@ def read_body(environ: dict[str, Any], size: int = CHUNK) -> Iterator[bytes]:
         yield data
 
 
+def whole_request(environ: dict[str, Any]) -> bytes | None:
+    """Return the bytes of the request where they mean the same whenever they come again.
+
+    None for a request with a body, or one that came in several pieces or with others.
+    """
+    return getattr(environ["gunicorn.socket"], "request", None)
+
+
 def unread(body: Any) -> bool:
     """Return whether more of a body (gunicorn's `Body`) is left than is worth reading."""
     reader = getattr(body, "reader", None)
@@ -95,6 +103,7 @@ def announcing_close(app: Any) -> Any:
 
         return app(environ, start)
 
+    wrapped.shortcut = getattr(app, "shortcut", None)  # type: ignore[attr-defined]
     return wrapped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -16,11 +17,12 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from regkit import logs
 from regkit.serving.clients import Clients, Place, turn_away
+from regkit.serving.conversation import Shortcut, requests_of
 from regkit.serving.requests import ClientGone, drain, unread
 from regkit.serving.state import announce_stop
 from regkit.tls import TlsSocket
@@ -134,7 +136,39 @@ class Worker(GeventWorker):
             if place is Place.FULL:
                 turn_away(connection)
                 return
-            super().handle(listener, connection, addr)
+            self._converse(listener, connection, addr)
+
+    def _converse(self, listener: Any, connection: Any, addr: Any) -> None:
+        """Answer requests until the connection is over. Only faults of ours are worth a line."""
+        request = None
+        try:
+            for request in requests_of(
+                connection, addr, self.cfg, self.timeout_ctx, self._shortcut()
+            ):
+                self.handle_request(listener.getsockname(), request, connection, addr)
+        except (NoMoreData, StopIteration) as end:
+            log.debug("connection-ended", peer=addr[0], reason=str(end))
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+                log.exception("connection-failed", peer=addr[0])
+        except BaseException as error:
+            self.handle_error(request, connection, addr, error)
+        finally:
+            with contextlib.suppress(OSError):
+                connection.close()
+
+    def _shortcut(self) -> Shortcut | None:
+        answer = getattr(self.wsgi, "shortcut", None)
+        if answer is None:
+            return None
+
+        def shortcut(asked: bytes, connection: Any) -> bytes | None:
+            if not self.alive:
+                return None
+            self._arriving.discard(gevent.getcurrent())
+            return answer(asked, connection)
+
+        return shortcut
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Answer one request; a connection with much unread body isn't used again."""

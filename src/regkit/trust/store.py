@@ -222,10 +222,15 @@ class TrustStore:
             raise Refused("the certificate is not trusted", fingerprint)
         return entry
 
+    def is_due(self, entry: Entry, now: datetime | None = None) -> bool:
+        """Whether `touch` would write."""
+        now = now or datetime.now(timezone.utc)
+        return entry.last_used is None or now - entry.last_used >= LAST_USED_STEP
+
     def touch(self, entry: Entry, now: datetime | None = None) -> None:
         """Remember that `entry` was used, if that was last written long enough ago."""
         now = now or datetime.now(timezone.utc)
-        if entry.last_used and now - entry.last_used < LAST_USED_STEP:
+        if not self.is_due(entry, now):
             return
         with self._database.write() as connection:
             connection.execute(

@@ -11,6 +11,7 @@ from aar.registry import Registry
 from aar.web.access import Access, current
 from aar.web.distribution import ranges
 from aar.web.distribution.errors import answer
+from aar.web.kept import LARGEST, offer
 from aar.web.metrics import Metrics
 from regkit.oci.digest import Digest
 
@@ -24,7 +25,7 @@ def create_blobs(registry: Registry, access: Access, metrics: Metrics) -> Bluepr
         wanted = parse_digest(digest)
         size = registry.repositories.blob_size(name, wanted)
         if request.if_none_match.contains(digest):
-            return _described(Response(status=304), wanted)
+            return offer(_described(Response(status=304), wanted))
         try:
             span = ranges.requested(_range_header(digest), size)
         except ranges.Unsatisfiable as fault:
@@ -39,11 +40,14 @@ def create_blobs(registry: Registry, access: Access, metrics: Metrics) -> Bluepr
         response = Response(status=206 if span else 200, content_type="application/octet-stream")
         if request.method == "GET" and whole.length:
             chunks = registry.repositories.read_blob(name, wanted, whole.start, whole.stop)
-            response.response = _counted(access.sending(chunks))
+            if whole.length <= LARGEST:
+                response.response = [b"".join(chunks)]
+            else:
+                response.response = _counted(access.sending(chunks))
         if span:
             response.headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
         response.content_length = whole.length
-        return _described(response, wanted)
+        return offer(_described(response, wanted))
 
     @routes.delete("/v2/<path:name>/blobs/<digest>")
     def delete(name: str, digest: str) -> Response:

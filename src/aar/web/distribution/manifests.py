@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from aar.errors import ManifestTooLarge
 from aar.registry import Registry
 from aar.web.access import Access, current
+from aar.web.kept import offer
 from aar.web.metrics import Metrics
 from regkit.oci.manifests import MAX_BYTES
 from regkit.serving import read_body
@@ -27,7 +28,7 @@ def create_manifests(registry: Registry, access: Access, metrics: Metrics) -> Bl
         response.set_etag(digest)
         response.headers["Docker-Content-Digest"] = digest
         response.headers["Cache-Control"] = "private, no-cache"
-        return response
+        return offer(response)
 
     @routes.put("/v2/<path:name>/manifests/<reference>")
     def push(name: str, reference: str) -> Response:
