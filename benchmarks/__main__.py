@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -133,7 +134,7 @@ def _measure(
 ) -> Report:
     """Run one measurement in a lab of its own, save and print it."""
     print(f"{measure.name}: {measure.title}", file=sys.stderr, flush=True)
-    at = environment.describe()
+    at, begun = environment.describe(), time.monotonic()
     with Lab(runner.path, work, contenders) as lab:
         measured = measure.run(lab, scale)
         notes = [*measured.notes, *lab.ciphers()]
@@ -142,13 +143,14 @@ def _measure(
         measure.title,
         scale.rounds,
         scale.quick,
-        at | {"load_after": list(os.getloadavg())},
+        at | {"load_after": list(os.getloadavg()), "seconds": round(time.monotonic() - begun)},
         measured.rows,
         measured.goals,
         notes,
     )
     report.save(folder)
     print(table.render(report), flush=True)
+    print(f"{measure.name}: took {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return report
 
 

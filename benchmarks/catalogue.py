@@ -106,14 +106,22 @@ def check(home: Path, sample: Entry, total: int) -> None:
         assert sample.digest in {version.digest for version in listed}
 
 
-def store_blob(root: Path, content: bytes) -> None:
-    """Write a blob where `regkit.blobs.files` has it, without its care for power cuts."""
+def store_blob(root: Path, content: bytes, source: Path | None = None) -> None:
+    """Write a blob where `regkit.blobs.files` has it, without its care for power cuts.
+
+    Or link it from the registry whose state root is `source`, which is quicker; blobs are never
+    written to again.
+    """
     digest = Digest.of(content)
     folder = root / digest.algorithm / digest.hex[:2]
     path = folder / digest.hex
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        if source is None:
+            path.write_bytes(content)
+        else:
+            place = path.relative_to(root)
+            path.hardlink_to(source / "data" / "blobs" / place)
 
 
 def _store_blobs(root: Path, batch: list[Entry]) -> None:

@@ -166,7 +166,7 @@ def stock(site: Site, made: Iterable[Entry], registry: Aar) -> int:
         while batch := list(islice(rest, BATCH)):
             for entry in batch:
                 for content in entry.files:
-                    store_blob(site.home / "data" / "blobs", content)
+                    store_blob(site.home / "data" / "blobs", content, registry.folder)
             with service.database.write() as connection:
                 _insert_batch(connection, batch, ids, head.seq, moment)
             total += len(batch)

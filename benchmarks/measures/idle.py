@@ -74,7 +74,7 @@ def _round(
         ],
         connections=8,
         rate=RATE,
-        seconds=scale.pick(10.0, 0.5),
+        seconds=scale.pick(3.0, 0.5),
     )
     lab.run(server, [{**others, "seconds": 0.5}])  # what is made once isn't the clients'
     before = server.group.usage()

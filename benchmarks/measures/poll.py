@@ -60,7 +60,7 @@ def _trial(
         crowd, jobs = lab.crowd(clients), []
         for count in lab.spread(clients):
             mine, crowd = crowd[:count], crowd[count:]
-            seconds = scale.pick(5.0, 0.2)
+            seconds = scale.pick(1.5, 0.2)
             jobs.append(
                 lab.job("load", mine, targets=[target], connections=count, seconds=seconds)
             )

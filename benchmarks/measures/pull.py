@@ -17,7 +17,7 @@ SIZES = {"1 MB": 10**6, "100 MB": 10**8, "1 GB": 10**9}
 QUICK = {"1 MB": 10**5, "100 MB": 10**6, "1 GB": 4 * 10**6}
 STREAMS = (1, 4, 8)
 ENOUGH = 500_000_000
-"""Bytes that each client moves at least, so that a round takes a moment."""
+"""Bytes that all clients move at least, so that a round takes a moment."""
 FLAT = 1.2
 """How much more memory a 1 GB blob may take than one of 1 MB."""
 
@@ -33,9 +33,11 @@ def measure(lab: Lab, scale: Scale) -> Measured:
         server.put(made, lab.publisher)
     trials = []
     for name, one in blobs.items():
-        times = max(1, scale.pick(ENOUGH, 10**6) // one.size)
         for streams in STREAMS:
+            times = max(1, scale.pick(ENOUGH, 10**6) // one.size // streams)
             for server in servers:
+                if server.name == "nginx" and streams == STREAMS[-1]:
+                    continue  # no goal has it, and it takes long
                 path = f"/v2/{made.repository}/blobs/{one.digest}"
 
                 def run(

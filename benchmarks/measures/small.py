@@ -40,7 +40,7 @@ def measure(lab: Lab, scale: Scale) -> Measured:
                             {"url": server.url + path, "sha256": sha256, "headers": [ACCEPT]}
                         ],
                         connections=count,
-                        seconds=scale.pick(5.0, 0.2),
+                        seconds=scale.pick(1.5, 0.2),
                         fresh=case == NEW,
                     )
                     for count in lab.spread(CLIENTS)

@@ -57,7 +57,7 @@ def measure(lab: Lab, scale: Scale) -> Measured:
 def _round(
     lab: Lab, scale: Scale, server: Server, case: str, small: Application, large: Application
 ) -> Sample:
-    seconds = scale.pick(10.0, 0.5)
+    seconds = scale.pick(4.0, 0.5)
     timed = lab.job(
         "load",
         targets=[

@@ -11,12 +11,12 @@ import contextlib
 import errno
 import socket
 import struct
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import gevent
 from gevent.socket import wait_read, wait_write
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from aar_interface import Certificate, InvalidCertificate
 from regkit import logs
@@ -33,6 +33,9 @@ IDLE_SECONDS = 75
 BULK = 64 * 1024
 """Writes at least this large let other connections go first."""
 
+USUAL_CERTIFICATE = 4096
+"""Bytes of the largest client certificate that is worth remembering."""
+
 UNSENT = 192 * 1024
 """Bytes that the kernel takes beyond what it may send at once (tcp(7), TCP_NOTSENT_LOWAT).
 
@@ -44,8 +47,8 @@ On loopback it costs four bulk transfers a tenth of their speed, and one next to
 MAX_RECORD = 16 * 1024
 """The most that a TLS record carries (RFC 8446, section 5.1), and OpenSSL gives at once."""
 
-SHORTEST = 1e-6
-"""Seconds of a timer that is due at once; with 0 gevent uses none."""
+PARTIAL_WRITE = 0x1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE (ssl.h), which pyOpenSSL sets: a call would send one record."""
 
 RECORD = 256 * 1024
 """The most that is handed to OpenSSL at once."""
@@ -63,6 +66,7 @@ def server_context(identity: Identity, minimum: str = "1.3") -> SSL.Context:
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     # Idle connections are many here: their 32 KiB of buffers go back while nothing moves.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.clear_mode(PARTIAL_WRITE)
     context.set_session_id(b"aar")
     context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     return context
@@ -100,27 +104,24 @@ class TlsSocket:
         der = self.getpeercert(True)
         if der is None:
             return None
-        try:
-            return Certificate.from_der(der)
-        except InvalidCertificate:
-            return None
+        return _known(der) if len(der) <= USUAL_CERTIFICATE else _parsed(der)
 
     def getpeercert(self, binary_form: bool = False) -> bytes | None:
         """Return the DER of the client's certificate, as `ssl.SSLSocket.getpeercert(True)`."""
-        found = self._connection.get_peer_certificate(as_cryptography=True)
+        found = self._connection.get_peer_certificate()
         if found is None or not binary_form:
             return None
-        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
-
-        return found.public_bytes(Encoding.DER)
+        return crypto.dump_certificate(crypto.FILETYPE_ASN1, found)
 
     def recv(self, size: int, _flags: int = 0) -> bytes:
         """Return at most `size` bytes; empty at the end of the stream.
 
-        A record has 16 KiB at most. For bulk, what has arrived is given together, and others get
-        their turn first.
+        A record has 16 KiB at most. For bulk, what has arrived is given together, and everything
+        else that is ready goes first.
         """
         try:
+            if size >= BULK and not self._connection.pending():
+                self._wait_read()
             data = self._until_done(self._connection.recv, min(size, MAX_RECORD))
         except _EndOfStream:
             return b""
@@ -132,7 +133,6 @@ class TlsSocket:
                 data = self._connection.recv(min(size - total, MAX_RECORD))
                 pieces.append(data)
                 total += len(data)
-        yield_to_others()
         return b"".join(pieces)
 
     def receive(self, size: int, seconds: float) -> bytes:
@@ -159,12 +159,16 @@ class TlsSocket:
             raise BrokenPipeError(errno.EPIPE, "the client closed the connection") from None
 
     def sendall(self, data: Any, _flags: int = 0) -> None:
-        """Write all of `data`; after a bulk piece others get their turn."""
+        """Write all of `data`; everything else that is ready goes before a bulk piece.
+
+        By a look at the sockets: `gevent.sleep(0)` would let bulk transfers take turns among
+        themselves for 50 pieces before the next request is noticed.
+        """
         view = memoryview(data)
+        if len(view) >= BULK:
+            self._wait_write()
         while view:
             view = view[self.send(view) :]
-        if len(data) >= BULK:
-            yield_to_others()
 
     def fileno(self) -> int:
         """Return the descriptor of the TCP connection."""
@@ -217,14 +221,20 @@ class TlsSocket:
                 self._connection.shutdown()
         self._raw.close()
 
+    def _wait_read(self) -> None:
+        wait_read(self._raw.fileno(), IDLE_SECONDS, _hung_up("the client is idle"))
+
+    def _wait_write(self) -> None:
+        wait_write(self._raw.fileno(), IDLE_SECONDS, _hung_up("the client is idle"))
+
     def _until_done(self, call: Any, *args: Any) -> Any:
         while True:
             try:
                 return call(*args)
             except SSL.WantReadError:
-                wait_read(self._raw.fileno(), IDLE_SECONDS, _hung_up("the client is idle"))
+                self._wait_read()
             except SSL.WantWriteError:
-                wait_write(self._raw.fileno(), IDLE_SECONDS, _hung_up("the client is idle"))
+                self._wait_write()
             except SSL.ZeroReturnError:
                 raise _EndOfStream from None
             except SSL.SysCallError as error:
@@ -235,13 +245,15 @@ class TlsSocket:
                 raise _hung_up(f"TLS: {_why(error)}") from None
 
 
-def yield_to_others() -> None:
-    """Let everything that is ready go first.
+def _parsed(der: bytes) -> Certificate | None:
+    try:
+        return Certificate.from_der(der)
+    except InvalidCertificate:
+        return None
 
-    A timer, which comes after a look at the sockets: `gevent.sleep(0)` would let bulk transfers
-    take turns among themselves for 50 pieces before the next request is noticed.
-    """
-    gevent.sleep(SHORTEST)
+
+_known = lru_cache(maxsize=1024)(_parsed)
+"""The same, remembered: parsing would be a fifth of the cost of a new connection."""
 
 
 class _Silence(Exception):  # noqa: N818 - the name states the outcome
