@@ -63,7 +63,10 @@ def create_app(
 
         return surface(environ, start)
 
-    application.shortcut = kept.answer  # type: ignore[attr-defined] - regkit.serving.conversation
+    if not registry.database.shared:
+        # A shared database tells of another unit's commit a moment later: too late for a client
+        # that has just published there. See regkit.serving.conversation.
+        application.shortcut = kept.answer  # type: ignore[attr-defined]
     return application
 
 
