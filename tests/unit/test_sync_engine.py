@@ -487,6 +487,13 @@ def test_failures_back_off_up_to_the_interval_and_success_ends_it(site, registry
     assert site.engine.round() == pytest.approx(0.5)
 
 
+def test_a_refusal_is_looked_at_again_soon(site, registry):
+    """Trust may be given at any time, by whoever looks at the registry."""
+    registry.down = Forbidden("the registry doesn't trust this service")
+    delays = [site.engine.round() for _ in range(8)]
+    assert delays == [0.5, 1, 2, 4, 8, 15, 15, 15]
+
+
 def test_a_fault_of_ours_does_not_end_the_sync(site, registry):
     class BugError(Exception):
         pass

@@ -5,6 +5,7 @@ It knows the service's paths and command lines, and nothing of Juju.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -113,6 +114,10 @@ class Registry:
 
     def take_certificate(self, pair: str) -> None:
         """Be known by this certificate, with its key; nothing changes when it is already."""
+        _, begin, rest = pair.partition("-----BEGIN CERTIFICATE-----")
+        with contextlib.suppress(InvalidCertificate, MachineServiceError):
+            if Certificate.parse(begin + rest) == self.certificate():
+                return
         self._json("certificate", "import", "-", input=pair)
 
     def rotate_certificate(self) -> Certificate:

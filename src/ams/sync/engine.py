@@ -37,7 +37,11 @@ log = logs.get("ams.sync")
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 300.0
-"""Seconds to wait after the first failure, and at most; never longer than the interval."""
+LONGEST_REFUSED = 30.0
+"""Seconds to wait after the first failure, and at most; never longer than the interval.
+
+A refusal ends when somebody adds trust: of several units the leader may do so after the others
+have told the site of themselves, so it is asked again soon."""
 JITTER = 0.1
 """Part of the interval by which sites differ, so that they don't all ask at once."""
 IDLE = 3600.0
@@ -126,7 +130,8 @@ class Engine:
             return 0.0
         except ServiceError as fault:
             log.warning("sync-failed", error=str(fault))
-            delay = self._backoff(interval)
+            refused = isinstance(fault, Forbidden)
+            delay = self._backoff(interval, LONGEST_REFUSED if refused else LONGEST_BACKOFF)
         except Exception:  # a fault of ours must not end the sync for good
             log.exception("sync-broke")
             delay = self._backoff(interval)
@@ -415,11 +420,10 @@ class Engine:
     def _interval(self) -> float:
         return self._options.get("registry.update_interval").total_seconds()
 
-    def _backoff(self, interval: float) -> float:
+    def _backoff(self, interval: float, longest: float = LONGEST_BACKOFF) -> float:
         """Wait longer after each failure, and not all sites at the same time."""
         self._failures += 1
-        longest = min(LONGEST_BACKOFF, interval)
-        delay = min(FIRST_BACKOFF * 2 ** min(self._failures - 1, 20), longest)
+        delay = min(FIRST_BACKOFF * 2 ** min(self._failures - 1, 20), longest, interval)
         return delay * (0.5 + self._chance() / 2)
 
     def _next_retry(self, longest: float) -> float:

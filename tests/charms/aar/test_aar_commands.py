@@ -102,7 +102,7 @@ def test_a_certificate_goes_from_one_unit_to_another(registry: Registry, tmp_pat
     registry.take_certificate(pair)
     assert registry.certificate() == made
     with pytest.raises(CommandFailed, match="exactly one private key"):
-        registry.take_certificate(made.pem)
+        registry.take_certificate(again.pem)
     assert registry.certificate() == made
 
 
