@@ -65,6 +65,7 @@ class AarCharm(ops.CharmBase):
         framework.observe(self.on.collect_unit_status, self._on_collect_status)
         for name in ACTIONS:
             framework.observe(self.on[name].action, self._on_action)
+        framework.observe(self.on.migrate_action, self._on_migrate)
 
     def reconcile(self, event: ops.EventBase | None = None, *, rotated: bool = False) -> None:
         """Make the machine, the trust store and our databags what the model asks for.
@@ -239,6 +240,24 @@ class AarCharm(ops.CharmBase):
             if name in CHANGES:
                 self.reconcile(rotated=rotating and self.registry.is_shared)
         except MachineServiceError as error:
+            event.fail(str(error))
+
+    def _on_migrate(self, event: ops.ActionEvent) -> None:
+        """Move this unit's own data to the engines that are related."""
+        situation = self._situation(certificate=False)
+        if situation.store is not Store.OWN:
+            event.fail("this unit has no data of its own: there is nothing to move")
+            return
+        if situation.engines is None:
+            event.fail("nothing was moved: integrate database and object-storage first")
+            return
+        try:
+            options = Options.read(self.config)
+            ipv6 = ":" in self._ingress(PEERS)
+            said = self.registry.migrate(options, situation.engines, ipv6=ipv6)
+            event.set_results({"result": said.strip()})
+            self.reconcile()
+        except (InvalidOption, MachineServiceError) as error:
             event.fail(str(error))
 
     def _ingress(self, relation: ops.Relation | str) -> str:

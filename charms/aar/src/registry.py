@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,8 @@ import yaml
 
 from aar_interface import Certificate, InvalidCertificate
 from engines import Engines
-from machine_service import MachineService, MachineServiceError, Program
-from options import Options
+from machine_service import CommandFailed, MachineService, MachineServiceError, Program
+from options import CONFIGURATIONS, Options
 
 PROGRAM = Program(
     name="aar",
@@ -31,6 +33,8 @@ PROGRAM = Program(
 
 CERTIFICATE = Path("certs/server.crt")
 SETTINGS = Path("conf/main.yaml")
+MIGRATION_SECONDS = 24 * 3600
+"""However long it takes: it may be begun again where it ended."""
 OWNER = "juju"
 """Whose rows of the trust store are the relations'."""
 
@@ -67,6 +71,32 @@ class Registry:
             low_port=options.privileged,
         )
         self._service.ensure_running()
+
+    def migrate(self, options: Options, engines: Engines, *, ipv6: bool) -> str:
+        """Move all that this registry holds to these engines, and serve from there.
+
+        It serves while files are copied, and not while the rest follows. What was moved from
+        stays. Return what the registry says. Raises CommandFailed, and then serves as before.
+        """
+        self._service.configure(options.configuration(ipv6=ipv6), beside=engines.files)
+        folder = Path(tempfile.mkdtemp(prefix="aar-migrate-"))  # root's alone: it holds secrets
+        try:
+            target = folder / "engines.yaml"
+            target.write_text(yaml.safe_dump(engines.settings(CONFIGURATIONS)), encoding="utf-8")
+            command = ("migrate", "--keep-config", "--to", str(target))
+            if self._service.is_running:
+                # It ends with the advice to stop: by then most is copied.
+                with contextlib.suppress(CommandFailed):
+                    self._service.run("aar", *command, timeout=MIGRATION_SECONDS)
+                self._service.stop()
+            said = self._service.run("aar", *command, timeout=MIGRATION_SECONDS)
+        except CommandFailed:
+            self._service.ensure_running()
+            raise
+        finally:
+            shutil.rmtree(folder)
+        self.run_as(options, ipv6=ipv6, engines=engines)
+        return said
 
     @property
     def is_shared(self) -> bool:

@@ -13,9 +13,9 @@
     both, ready                  shared              serves the shared state
 
 A registry must never seem to be empty: sites would take that for what it is. So nothing leads
-from a store with data to another one by itself, and nothing from shared engines back to an empty
-store. The leader goes first, and only when no other unit has data of its own; the certificate
-that it then shares is what lets the others follow.
+from a store with data to another one but `migrate`, and nothing from shared engines back to an
+empty store. The leader goes first, and only when no other unit has data of its own; the
+certificate that it then shares is what lets the others follow.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _ready(now: Situation) -> Decision:
         return Decision(
             _as_before(now),
             blocked=f"{now.unit} has data of its own, which database and object-storage lack: "
-            "remove both relations to go on with them as they are",
+            f"juju run {now.unit} migrate moves them there",
         )
     if now.store is Store.EMPTY and now.leader:
         return _first(now)

@@ -52,6 +52,12 @@ class FakeRegistry:
         self.restarts += changed or not self.running
         self.running = True
 
+    def migrate(self, options: Options, engines: Engines, *, ipv6: bool) -> str:
+        assert self.data and not self.engines
+        self.data = False
+        self.run_as(options, ipv6=ipv6, engines=engines)
+        return "Moved\n"
+
     @property
     def is_shared(self) -> bool:
         return self.engines is not None

@@ -85,7 +85,7 @@ def test_a_provider_that_cannot_be_understood_is_named() -> None:
 def test_data_of_its_own_are_never_left_behind(leader: bool) -> None:
     found = decide(ready(store=Store.OWN, leader=leader, certificate=True))
     assert found.run is Run.ALONE
-    assert found.blocked.startswith("aar/2 has data of its own, which database and object-storage")
+    assert found.blocked.endswith("juju run aar/2 migrate moves them there")
 
 
 def test_the_leader_goes_first_once_all_have_said_that_they_hold_nothing() -> None:

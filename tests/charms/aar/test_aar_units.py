@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes import FakeRegistry
 from ops import testing
-from test_aar_charm import CLIENTS, GRANTED, PUBLISHER, fingerprint
+from test_aar_charm import BOTH, CLIENTS, GRANTED, PUBLISHER, fingerprint
 from test_aar_engines import POSTGRESQL, S3_INTEGRATOR
 
 import charm
@@ -347,13 +347,42 @@ def test_a_registry_with_data_goes_on_until_they_are_moved(
     )
     assert out.unit_status == testing.BlockedStatus(
         "aar/0 has data of its own, which database and object-storage lack: "
-        "remove both relations to go on with them as they are"
+        "juju run aar/0 migrate moves them there"
     )
     assert registry.running
     assert registry.engines is None
     assert advertised(out) == {fingerprint("registry")}
     assert out.get_relation(alone.id).local_unit_data["kind"] == "own"
     assert registry.rows == GRANTED
+
+
+def test_moved_data_are_served_by_all(context: testing.Context, registry: FakeRegistry) -> None:
+    alone = testing.PeerRelation("peers", id=1)
+    given = testing.State(
+        relations={*ALL, alone}, secrets={CREDENTIALS}, leader=True, planned_units=1
+    )
+    context.run(context.on.config_changed(), testing.State(relations={alone}))
+    registry.data = True
+    out = context.run(context.on.action("migrate"), given)
+    assert context.action_results == {"result": "Moved"}
+    assert out.unit_status == testing.ActiveStatus("")
+    assert registry.engines
+    assert out.get_relation(alone.id).local_unit_data["kind"] == "shared"
+    assert registry.rows == GRANTED
+    with pytest.raises(testing.ActionFailed, match="nothing to move"):
+        context.run(context.on.action("migrate"), out)
+
+
+def test_nothing_is_moved_without_both_engines(
+    context: testing.Context, registry: FakeRegistry
+) -> None:
+    context.run(context.on.config_changed(), BOTH)
+    registry.data = True
+    one = dataclasses.replace(BOTH, relations={*BOTH.relations, DATABASE}, secrets={CREDENTIALS})
+    with pytest.raises(testing.ActionFailed, match="integrate database and object-storage first"):
+        context.run(context.on.action("migrate"), one)
+    assert registry.running
+    assert registry.engines is None
 
 
 def test_an_empty_registry_is_told_to_nobody_while_engines_are_on_their_way(
