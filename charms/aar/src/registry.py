@@ -82,6 +82,7 @@ class Registry:
         folder = Path(tempfile.mkdtemp(prefix="aar-migrate-"))  # root's alone: it holds secrets
         try:
             target = folder / "engines.yaml"
+            target.touch(mode=0o600)
             target.write_text(yaml.safe_dump(engines.settings(CONFIGURATIONS)), encoding="utf-8")
             command = ("migrate", "--keep-config", "--to", str(target))
             if self._service.is_running:
@@ -96,7 +97,7 @@ class Registry:
         finally:
             shutil.rmtree(folder)
         self.run_as(options, ipv6=ipv6, engines=engines)
-        return said
+        return said.partition("\n")[0]  # what follows is for those who do the rest by hand
 
     @property
     def is_shared(self) -> bool:
