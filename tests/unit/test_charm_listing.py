@@ -140,7 +140,7 @@ def test_what_can_not_be_undone_asks_for_confirmation(charm: Path) -> None:
 
 @each_charm
 def test_each_action_has_an_answer(charm: Path) -> None:
-    """The table that charm.py observes in a loop, which charmlint can't follow."""
+    """In the table that charm.py observes in a loop, which charmlint misses, or by itself."""
     [table] = [
         node.value
         for node in sources(charm)["actions.py"].body
@@ -148,8 +148,10 @@ def test_each_action_has_an_answer(charm: Path) -> None:
     ]
     assert isinstance(table, ast.Dict)
     answered = [key.value for key in table.keys if isinstance(key, ast.Constant)]
+    source = (charm / "src/charm.py").read_text()
+    assert "for name in ACTIONS:" in source
+    answered += re.findall(r"self\.on\.([a-z]+)_action, self\._on_", source)
     assert answered == list(metadata(charm)["actions"])
-    assert "for name in ACTIONS:" in (charm / "src/charm.py").read_text()
 
 
 @each_charm
