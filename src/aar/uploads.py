@@ -48,6 +48,11 @@ class Upload:
     size: int
 
 
+RESERVE = 8 * 1024 * 1024
+"""Bytes that uploads leave free: on a disk filled to the brim the database couldn't grow, and so
+nothing could be deleted to make room. Twice what its log grows to (SQLite's 1,000 pages)."""
+
+
 class Uploads:
     """Starts, continues and finishes upload sessions."""
 
@@ -203,7 +208,8 @@ class Uploads:
                 begin,
             )
         self._check_size(staged, begin + (length or 0), begin)
-        if length is not None and length > self._blobs.free():
+        room = self._blobs.free() - RESERVE
+        if length and length > room:
             raise NoSpace(f"the registry's disk has no room for {length} bytes: free some space")
         written = 0
         try:
@@ -212,6 +218,8 @@ class Uploads:
                 if length is not None and written > length:
                     break
                 self._check_size(staged, begin + written, begin)
+                if written > room:
+                    raise NoSpace("the registry's disk is full: free some space")
                 staged.write(chunk)
             if length is not None and written != length:
                 staged.truncate(begin)

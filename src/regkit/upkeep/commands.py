@@ -6,6 +6,7 @@ Parses, makes one call, prints. What is particular to a service comes as functio
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -282,6 +283,17 @@ def _told(done: Restored) -> Iterator[str]:
     yield from done.remarks
 
 
+def _forget_partial(target: Path) -> None:
+    """Drop what backups to the same file left that were killed: they may be as large as it."""
+    if not target.parent.is_dir():
+        return  # opening the file says so better
+    left = re.compile(rf"\.{re.escape(target.name)}\.([0-9]+)\.partial", re.ASCII)
+    for path in target.parent.iterdir():
+        found = left.fullmatch(path.name)
+        if found and not Path("/proc", found[1]).exists():
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _output(path: str, force: bool) -> Iterator[IO[bytes]]:
     """Give the file to write; it gets its name when it is complete and durable."""
@@ -291,6 +303,7 @@ def _output(path: str, force: bool) -> Iterator[IO[bytes]]:
     target = Path(path)
     if target.exists() and not force:
         raise click.ClickException(f"{path} exists: give another name, or --force")
+    _forget_partial(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
