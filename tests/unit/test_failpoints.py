@@ -47,7 +47,7 @@ def test_the_table_names_exactly_what_the_code_reaches():
         if path != Path(failpoints.__file__)
         for point in CALL.findall(path.read_text())
     ]
-    assert sorted(found) == sorted(failpoints.POINTS)
+    assert set(found) == set(failpoints.POINTS)  # some stores have a step each
 
 
 def test_nothing_is_armed_without_the_variable(tmp_path):
