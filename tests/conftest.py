@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from aar.registry import Registry
+from aar.settings import Settings
 from support import postgresql
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
@@ -39,3 +42,16 @@ def databases(
         pytest.skip(reason)
     yield made
     made.close()
+
+
+@pytest.fixture
+def open_registry(databases: postgresql.Databases) -> postgresql.OpenRegistry:
+    """Open the registry at a state root; the same root is the same database."""
+
+    def opened(home: Path) -> Registry:
+        if not databases.shared:
+            return Registry(home)
+        url = databases.url(home, "aar:migrations")
+        return Registry(home, Settings.model_validate({"database": {"url": url}}))
+
+    return opened

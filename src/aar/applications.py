@@ -139,7 +139,9 @@ class Applications:
         """
         if architecture is not None and number is None:
             raise Invalid("give the version number with the architecture")
-        with self._database.write() as connection:
+        repository = repository_of(name) if valid_application(name) else ""
+        scope = manifests.repository_scope(repository)
+        with self._database.write(scope) as connection:
             versions = [
                 version
                 for version in _live(connection, name)

@@ -68,15 +68,20 @@ def append(
             {
                 "at": at,
                 "action": record.action,
-                "by": record.by[:MAX_BY],
-                "subject": record.subject[:MAX_SUBJECT],
-                "address": record.address[:MAX_BY],
+                "by": _text(record.by, MAX_BY),
+                "subject": _text(record.subject, MAX_SUBJECT),
+                "address": _text(record.address, MAX_BY),
                 "count": record.count,
                 "detail": dict(record.detail),
             }
             for record in records
         ],
     )
+
+
+def _text(text: str, longest: int) -> str:
+    """Cut what is too long, and show NUL as what it is: PostgreSQL keeps none."""
+    return text.replace("\0", "\\0")[:longest]
 
 
 def by_caller(actor: Entry | None) -> str:
@@ -107,7 +112,7 @@ class Audit:
 
     def write(self, records: Sequence[Record]) -> None:
         """Add to the log. Raises NoSpace, Unavailable."""
-        with self._database.write() as connection:
+        with self._database.write("audit") as connection:
             append(connection, records)
 
     def read(

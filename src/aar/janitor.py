@@ -4,7 +4,8 @@ A blob goes in two transactions: first it is marked, and from then on counts as 
 content and row are dropped, unless somebody pushed it again in between. Both hold the write lock
 in which an upload publishes its content, so an upload that races the janitor keeps its blob; in a
 remote store, where nothing is done inside a transaction, `BlobStore.doom` sees to that. When the
-janitor runs is `aar serve`'s business.
+janitor runs is `aar serve`'s business. Only one runs at a time: by a lock on a file, and where
+several machines share the database also by a lease, without which no transaction takes place.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from aar import schema
+from aar import manifests, schema
 from regkit import failpoints
 from regkit.blobs import BlobStore
 from regkit.database import Database, as_engine_error
 from regkit.errors import Conflict
+from regkit.leases import Fence, Lease, unfenced
 from regkit.oci.digest import Digest
 from regkit.upkeep import locks
 
@@ -71,7 +73,10 @@ class Janitor:
         *,
         uploads_after: timedelta = timedelta(hours=24),
         blobs_after: timedelta = timedelta(hours=24),
+        lease: Lease | None = None,
     ) -> None:
+        self._lease = lease
+        self._fence: Fence = unfenced
         self._database = database
         self._blobs = blobs
         self._lock = lock
@@ -85,15 +90,17 @@ class Janitor:
         older_than: timedelta | None = None,
         dry_run: bool = False,
         patience: float = 0.0,
+        every: timedelta = timedelta(),
     ) -> Counts:
         """Clear what has been left over for longer than its period at `now`.
 
         `older_than` takes the place of both periods. `dry_run` only counts. `patience`: seconds
-        to wait for another process that is at it.
+        to wait for another process that is at it. `every`: do nothing when another machine ran
+        one since. Raises LeaseLost when it was stopped for another machine's.
         """
         uploads_before = now - (self._uploads_after if older_than is None else older_than)
         before = now - (self._blobs_after if older_than is None else older_than)
-        with self._alone(patience) as alone:
+        with self._alone(patience, every.total_seconds(), not dry_run) as alone:
             if not alone:
                 return Counts(ran=False)
             uploads, upload_bytes = self._discard_uploads(uploads_before, dry_run)
@@ -115,13 +122,20 @@ class Janitor:
         )
 
     @contextmanager
-    def _alone(self, patience: float) -> Iterator[bool]:
+    def _alone(self, patience: float, every: float, counts: bool) -> Iterator[bool]:
         descriptor = locks.take(self._lock, seconds=patience)
+        if descriptor is None:
+            yield False
+            return
         try:
-            yield descriptor is not None
+            if self._lease is None:
+                yield True
+                return
+            with self._lease.kept(every, patience, counts=counts) as held:
+                self._fence = self._lease.fence
+                yield held
         finally:
-            if descriptor is not None:
-                os.close(descriptor)
+            os.close(descriptor)
 
     def _discard_uploads(self, before: datetime, dry_run: bool) -> tuple[int, int]:
         discarded = size = 0
@@ -146,6 +160,7 @@ class Janitor:
         )
         links = marked = count = size = 0
         with suppress(_Undo), self._database.write() as connection:
+            self._fence(connection)
             links = self._unlink(connection, before)
             failpoints.reach("janitor.mark:before", as_engine_error)
             marked = self._mark(connection, before)
@@ -211,13 +226,16 @@ class Janitor:
         A remote store's content is looked up before it and dropped after it, so that nobody waits
         for the network inside; a crash in between leaves orphans.
         """
+        scopes = [manifests.blob_scope(digest) for digest in digests] or ["nothing"]
         if not self._blobs.remote:
-            with self._database.write() as connection:
+            with self._database.write(*scopes) as connection:
+                self._fence(connection)
                 yield connection, self._blobs.delete
             return
         doomed = {digest: self._blobs.doom(digest) for digest in digests}
         dropped: list[Digest] = []
-        with self._database.write() as connection:
+        with self._database.write(*scopes) as connection:
+            self._fence(connection)
             yield connection, dropped.append
         for digest in dropped:
             doomed[digest]()

@@ -31,6 +31,16 @@ class StoredManifest:
     content: bytes
 
 
+def repository_scope(repository: str) -> str:
+    """Name the lock of a repository: its manifests, tags, versions and tombstones."""
+    return f"repository:{repository}"
+
+
+def blob_scope(digest: Digest) -> str:
+    """Name the lock of a blob: its row, its content, its links."""
+    return f"blob:{digest}"
+
+
 def checked_repository(name: str) -> str:
     """Return `name`. Raises NameInvalid unless it may name a repository."""
     if not valid_repository(name):

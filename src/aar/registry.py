@@ -18,6 +18,7 @@ from regkit.blobs import BlobStore
 from regkit.blobs.files import Blocking
 from regkit.database import Database
 from regkit.errors import Unavailable
+from regkit.leases import Lease
 from regkit.storage import authorities, open_blobs
 from regkit.trust import TrustStore
 from regkit.upkeep import locks
@@ -95,6 +96,7 @@ class Registry:
             home / locks.JANITOR,
             uploads_after=self.settings.janitor.uploads_after,
             blobs_after=self.settings.janitor.blobs_after,
+            lease=Lease(self.database, schema.lease, "janitor") if self.database.shared else None,
         )
 
     @cached_property

@@ -122,7 +122,8 @@ class Repositories:
             fading = self._is_fading(connection, repository, digest)
         if fading:
             # Reading must go on when the disk is full or the database busy.
-            with suppress(NoSpace, Unavailable), self._database.write() as connection:
+            scope = manifests.blob_scope(digest)
+            with suppress(NoSpace, Unavailable), self._database.write(scope) as connection:
                 size = self._existing_blob(connection, repository, digest)
                 manifests.link_blob(connection, repository, digest, schema.now_text())
         return size
@@ -160,7 +161,7 @@ class Repositories:
         """
         manifests.checked_repository(repository)
         link = schema.repository_blob
-        with self._database.write() as connection:
+        with self._database.write(manifests.blob_scope(digest)) as connection:
             if source is None:
                 query = sa.select(link.c.repository).where(link.c.digest == str(digest)).limit(1)
                 source = connection.execute(query).scalar()
@@ -177,7 +178,8 @@ class Repositories:
         manifests.checked_repository(repository)
         applications.check_may_write(actor)
         link = schema.repository_blob
-        with self._database.write() as connection:
+        scopes = manifests.repository_scope(repository), manifests.blob_scope(digest)
+        with self._database.write(*scopes) as connection:
             self._existing_blob(connection, repository, digest)
             users = manifests.users_of(connection, repository, digest)
             if published := applications.published_with(connection, repository, users):
@@ -225,7 +227,7 @@ class Repositories:
         digest, tag = _target(reference, content)
         parsed = _parsed(content, media_type)
         image = self._image(repository, tag, parsed)
-        with self._database.write() as connection:
+        with self._database.write(manifests.repository_scope(repository)) as connection:
             manifests.check_references(connection, repository, parsed)
             at = schema.to_text(now)
             new = manifests.put(connection, repository, digest, content, parsed, now=at)
@@ -262,7 +264,7 @@ class Repositories:
         """
         manifests.checked_repository(repository)
         now = now or datetime.now(timezone.utc)
-        with self._database.write() as connection:
+        with self._database.write(manifests.repository_scope(repository)) as connection:
             digest = _resolve(connection, repository, reference)
             if digest is None or manifests.get(connection, repository, digest) is None:
                 _check_exists(connection, repository)

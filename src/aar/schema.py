@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 import sqlalchemy as sa
 
+from regkit.leases import lease_table
 from regkit.trust import trust_table
 
 metadata = sa.MetaData()
@@ -25,6 +26,7 @@ _REPOSITORY = sa.String(512).with_variant(sa.String(512, collation="C"), "postgr
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 trust = trust_table(metadata)
+lease = lease_table(metadata)
 
 blob = sa.Table(
     "blob",

@@ -235,7 +235,7 @@ class Uploads:
         size = staged.seal(digest)
         if self._blobs.remote:
             staged.publish()  # never wait for the network in a transaction; see `BlobStore.doom`
-        with self._database.write() as connection:
+        with self._database.write(manifests.blob_scope(digest)) as connection:
             now = schema.now_text()
             manifests.keep_blob(connection, digest, size, now)
             manifests.link_blob(connection, repository, digest, now)

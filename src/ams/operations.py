@@ -29,6 +29,8 @@ KEEP = timedelta(hours=24)
 """How long the record of a finished operation is kept."""
 SAVE_EVERY = 1.0
 """Seconds between writes of progress to the database; readers in this process see all of it."""
+LOOK_EVERY = 0.5
+"""Seconds between looks at an operation of another unit."""
 INTERRUPTED = "interrupted by a restart of the service: start it again"
 
 
@@ -158,7 +160,10 @@ class Operations:
         database: Database,
         spawn: Spawn = in_thread,
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        unit: str = "",
     ) -> None:
+        """`unit` tells this service from others on the same database."""
+        self._unit = unit
         self._database = database
         self._spawn = spawn
         self._clock = clock
@@ -199,7 +204,9 @@ class Operations:
             error="",
         )
         with self._database.write() as connection:
-            connection.execute(schema.operation.insert().values(_to_row(operation)))
+            connection.execute(
+                schema.operation.insert().values(unit=self._unit, **_to_row(operation))
+            )
         self._live[operation.id] = _Live(operation)
         self._tell(operation)
         self._spawn(lambda: self._run(operation.id, work))
@@ -230,12 +237,21 @@ class Operations:
         """Wait at most `timeout` seconds for the end; returns the record as it is then."""
         if live := self._live.get(id_):
             live.done.wait(timeout)
-        return self.get(id_)
+            return self.get(id_)
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        while not (found := self.get(id_)).status.final:  # another unit's
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(left, LOOK_EVERY))
+        return found
 
     def cancel(self, id_: str) -> Operation:
         """Ask an operation to stop. Raises NotFound, Conflict when it can't be cancelled."""
         operation = self.get(id_)
         live = self._live.get(id_)
+        if live is None and not operation.status.final:
+            raise Conflict("the operation runs on another unit of this service: cancel it there")
         if operation.status.final or live is None:
             raise Conflict(f"the operation has ended already: {str(operation.status).lower()}")
         if not operation.may_cancel:
@@ -244,12 +260,15 @@ class Operations:
         return self._change(live, status=OperationStatus.CANCELLING)
 
     def recover(self) -> int:
-        """Fail what a former process has left running; returns how many. Call it at start-up."""
+        """Fail what a former process of this unit has left running; returns how many.
+
+        Call it at start-up.
+        """
         table = schema.operation
         with self._database.write() as connection:
             return connection.execute(
                 table.update()
-                .where(table.c.status_code < OperationStatus.SUCCESS)
+                .where(table.c.status_code < OperationStatus.SUCCESS, table.c.unit == self._unit)
                 .values(
                     status_code=int(OperationStatus.FAILURE),
                     error=INTERRUPTED,
@@ -258,10 +277,13 @@ class Operations:
             ).rowcount
 
     def prune(self, keep: timedelta = KEEP) -> int:
-        """Forget operations that ended longer than `keep` ago; returns how many."""
+        """Forget operations that ended longer than `keep` ago; returns how many.
+
+        So long without a word, those of other units have ended too, with their unit.
+        """
         table = schema.operation
         condition = sa.and_(
-            table.c.status_code >= OperationStatus.SUCCESS,
+            sa.or_(table.c.status_code >= OperationStatus.SUCCESS, table.c.unit != self._unit),
             table.c.updated < self._clock() - keep,
         )
         with self._database.read() as connection:

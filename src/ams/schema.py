@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regkit.leases import lease_table
 from regkit.trust import trust_table
 
 metadata = sa.MetaData()
@@ -58,6 +59,9 @@ def _key() -> list[sa.Column[Any]]:
 
 trust = trust_table(metadata)
 """Certificates of registries and of API clients."""
+
+lease = lease_table(metadata)
+"""What one service at a time does, where several share the database."""
 
 option = sa.Table(
     "option",
@@ -168,6 +172,7 @@ operation = sa.Table(
     sa.Column("metadata", sa.JSON, nullable=False),
     sa.Column("may_cancel", sa.Boolean, nullable=False),
     sa.Column("error", sa.Text, nullable=False),
+    sa.Column("unit", sa.String(64), nullable=False, server_default=""),
 )
 
 registry_state = sa.Table(

@@ -7,6 +7,7 @@ sync, garbage collection, forgetting old operations, noticing options set by ano
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -26,10 +27,12 @@ from ams.settings import Settings
 from ams.sync.engine import Engine
 from ams.sync.registry import Connect, Door, connector
 from ams.sync.transfer import off_loop
+from ams.sync.turns import Turns
 from regkit import identity, logs, pinned
 from regkit.blobs import BlobStore, FileBlobStore
 from regkit.database import Database
 from regkit.errors import Conflict, Invalid, Unavailable
+from regkit.leases import Lease
 from regkit.trust import TrustStore
 from regkit.upkeep import locks
 
@@ -101,7 +104,7 @@ class Service:
         self.catalogue = Catalogue(
             self.database, self.blobs, self.settings.architecture, self.options
         )
-        self.operations = Operations(self.database, spawn)
+        self.operations = Operations(self.database, spawn, unit=self._unit())
         self.events = Events()
         self.sync = Engine(
             self.database,
@@ -109,6 +112,7 @@ class Service:
             self.catalogue,
             self.options,
             self._trusted(connect or connector(self._open_session, self._own_fingerprint)),
+            turns=Turns(self.database) if self.database.shared else None,
             own_fingerprint=self._own_fingerprint,
         )
         self.catalogue.listen(self.sync.wake)
@@ -158,10 +162,27 @@ class Service:
         descriptor = locks.take(self.home / locks.JANITOR)
         if descriptor is not None:
             try:
-                self.catalogue.collect_garbage()
+                if not self.database.shared:
+                    self.catalogue.collect_garbage()
+                else:
+                    lease = Lease(self.database, schema.lease, "garbage")
+                    with lease.kept(every=CLEAN_EVERY * 0.9) as due:
+                        if due:
+                            self.catalogue.collect_garbage()
             finally:
                 os.close(descriptor)
         self.operations.prune()
+
+    def _unit(self) -> str:
+        """Return what tells this service from others on the same database; kept in its root."""
+        if not self.database.shared:
+            return ""
+        path = self.home / "data" / "unit"
+        if not path.exists():
+            made = path.with_name(f"unit.{os.getpid()}")
+            made.write_text(secrets.token_hex(16), encoding="ascii")
+            made.replace(path)
+        return path.read_text(encoding="ascii").strip()[:64]
 
     def _keep(self) -> None:
         due = time.monotonic()

@@ -1,4 +1,4 @@
-"""The change feed under four writing processes and a polling reader, on a real database."""
+"""The change feed under many writing processes and a polling reader, on both engines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from aar.feed import Cursor
-from aar.registry import Registry
+from support.postgresql import Databases, OpenRegistry
 
-WRITERS, CHANGES = 4, 150
+CHANGES = 150
 DEADLINE = 120
 
 # Each writer publishes versions of its own application and removes every third, through the rules
@@ -20,11 +20,12 @@ WRITER = """
 import sys, json
 from pathlib import Path
 from aar.registry import Registry
+from aar.settings import Settings
 from regkit.oci.application import Key
 from support.images import actor, push
 
-home, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-registry = Registry(home)
+home, name, count, url = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+registry = Registry(home, Settings.model_validate({"database": {"url": url}}))
 print("ready", flush=True)
 sys.stdin.readline()
 done, errors = [], []
@@ -45,9 +46,9 @@ print(json.dumps({"done": done, "errors": errors}), flush=True)
 """
 
 
-def start(home: Path, name: str) -> subprocess.Popen[str]:
+def start(home: Path, name: str, url: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(home), name, str(CHANGES)],
+        [sys.executable, "-c", WRITER, str(home), name, str(CHANGES), url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -55,14 +56,20 @@ def start(home: Path, name: str) -> subprocess.Popen[str]:
     )
 
 
-def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path):
+def test_many_writers_and_a_reader_lose_nothing(
+    tmp_path: Path, databases: Databases, open_registry: OpenRegistry
+):
+    count = 8 if databases.shared else 4
+    home = tmp_path
+    (home / "data").mkdir()
+    url = databases.url(home if databases.shared else home / "data" / "aar.db", "aar:migrations")
     writers: list[subprocess.Popen[str]] = []
     try:
-        writers = [start(tmp_path, f"app-{number}") for number in range(WRITERS)]
+        writers = [start(home, f"app-{number}", url) for number in range(count)]
         for writer in writers:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
-        with Registry(tmp_path) as registry:
+        with open_registry(home) as registry:
             begin = time.monotonic()
             for writer in writers:
                 assert writer.stdin is not None
@@ -71,7 +78,7 @@ def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path):
             seen: list[tuple[int, str, str, int]] = []
             cursor: Cursor | None = None
             polls = together = 0
-            while len(seen) < WRITERS * CHANGES and time.monotonic() < begin + DEADLINE:
+            while len(seen) < count * CHANGES and time.monotonic() < begin + DEADLINE:
                 running = sum(writer.poll() is None for writer in writers)
                 page = registry.feed.read(cursor, limit=50)
                 polls += 1
@@ -92,13 +99,13 @@ def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path):
 
     errors = [error for outcome in outcomes for error in outcome["errors"]]
     print(
-        f"{len(seen)} changes of {WRITERS} writers in {seconds:.1f} s "
+        f"{len(seen)} changes of {count} writers in {seconds:.1f} s "
         f"({len(seen) / seconds:.0f}/s), {polls} polls, {together} of them saw news while at "
         f"least two wrote, {len(errors)} errors"
     )
     assert errors == []
-    assert head.seq == WRITERS * CHANGES
-    assert [entry[0] for entry in seen] == list(range(1, WRITERS * CHANGES + 1))
+    assert head.seq == count * CHANGES
+    assert [entry[0] for entry in seen] == list(range(1, count * CHANGES + 1))
     for number, outcome in enumerate(outcomes):
         mine = [list(entry[1:]) for entry in seen if entry[2] == f"app-{number}"]
         assert mine == outcome["done"]

@@ -23,7 +23,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from regkit.database import Database
+from aar.registry import Registry
+from regkit.database import Database, watching
 
 PROGRAMS = Path("/usr/lib/postgresql")
 USER, PASSWORD = "aar", "s3cret:p@ss/word"
@@ -110,6 +111,7 @@ class Server:
             "unix_socket_directories": str(self.folder),
             "max_connections": "200",
             "shared_buffers": "32MB",
+            "autovacuum": "off",  # it would write too
             **self._options,
         }
         words = " ".join(f"-c {name}={value}" for name, value in options.items())
@@ -249,6 +251,34 @@ class Databases:
         if self._server is not None:
             for name in self._made.values():
                 self._server().drop(name)
+
+
+def settled(database: Database) -> int:
+    """Wait until everything that was committed so far is noticed; return the version then."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        version, since = database.version(), time.monotonic()
+        while database.version() == version:
+            if not database.shared or time.monotonic() - since > 2 * watching.INTERVAL:
+                return version
+            time.sleep(0.005)
+        assert time.monotonic() < deadline, "the version doesn't stand still"
+
+
+def writes(database: Database) -> int:
+    """A number that changes only with what is really written."""
+    if not database.shared:
+        return database.version()
+    with database.read() as connection:
+        query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+
+SQLITE = Databases(None)
+"""Databases of the embedded engine."""
+
+OpenRegistry = Callable[[Path], Registry]
+"""The fixture `open_registry`."""
 
 
 def _free_port() -> int:

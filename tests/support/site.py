@@ -13,7 +13,7 @@ from ams.packages import read
 from ams.sync.door import Connect
 from ams.sync.engine import Engine
 from regkit.blobs import FileBlobStore
-from regkit.database import Database
+from support.postgresql import SQLITE, Databases
 
 URL = "https://registry.test:3000"
 
@@ -42,12 +42,12 @@ class Site:
         url: str = URL,
         fingerprint: str = "ab" * 32,
         architecture: str = "amd64",
+        databases: Databases = SQLITE,
     ) -> None:
         self.root = root
         self.clock = Clock()
         self.pauses: list[float] = []
-        self.database = Database(f"sqlite:///{root}/ams.db")
-        self.database.migrate("ams:migrations")
+        self.database = databases.open(root / "ams.db", "ams:migrations")
         self.blobs = FileBlobStore(root / "data")
         self.options = Options(self.database)
         self.catalogue = Catalogue(self.database, self.blobs, architecture, self.options)

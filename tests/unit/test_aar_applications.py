@@ -15,6 +15,7 @@ from regkit.oci.application import ARTIFACT_TYPE, Key, build
 from regkit.oci.digest import Digest
 from regkit.oci.manifests import INDEX, MANIFEST, parse_manifest
 from support.images import DEFAULT_FILES, actor, image_of, push, push_blobs
+from support.postgresql import OpenRegistry
 
 AMD, ARM = Key("candy", 0, "amd64"), Key("candy", 0, "arm64")
 OTHER_FILES = {"manifest.yaml": b"name: candy # changed\n"}
@@ -22,8 +23,8 @@ ALICE, BOB = actor(fingerprint="a" * 64), actor(fingerprint="b" * 64)
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry(tmp_path) as registry:
+def registry(tmp_path: Path, open_registry: OpenRegistry) -> Iterator[Registry]:
+    with open_registry(tmp_path) as registry:
         yield registry
 
 

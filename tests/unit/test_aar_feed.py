@@ -16,14 +16,14 @@ from regkit.database import Database
 from regkit.errors import Invalid
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
+from support.postgresql import Databases
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=timezone.utc)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'aar.db'}")
-    database.migrate("aar:migrations")
+def database(tmp_path: Path, databases: Databases) -> Iterator[Database]:
+    database = databases.open(tmp_path / "aar.db", "aar:migrations")
     yield database
     database.close()
 
@@ -44,8 +44,10 @@ def test_the_migrations_make_exactly_the_schema(database: Database):
         assert compare_metadata(context, schema.metadata) == []
 
 
-def test_the_checks_are_in_the_migrated_schema_too(database: Database, tmp_path: Path):
-    other = Database(f"sqlite:///{tmp_path / 'other.db'}")
+def test_the_checks_are_in_the_migrated_schema_too(
+    database: Database, tmp_path: Path, databases: Databases
+):
+    other = databases.open(tmp_path / "other.db")
     schema.metadata.create_all(other.engine)
     for table in schema.metadata.tables:
         checks = [sa.inspect(db.engine).get_check_constraints(table) for db in (database, other)]
@@ -60,8 +62,10 @@ def test_migrating_again_changes_nothing(database: Database):
     assert Feed(database).head() == head
 
 
-def test_every_registry_begins_with_an_epoch_of_its_own(database: Database, tmp_path: Path):
-    other = Database(f"sqlite:///{tmp_path / 'other.db'}")
+def test_every_registry_begins_with_an_epoch_of_its_own(
+    database: Database, tmp_path: Path, databases: Databases
+):
+    other = databases.open(tmp_path / "other.db")  # not copied from a template
     other.migrate("aar:migrations")
     heads = [Feed(database).head(), Feed(other).head()]
     other.close()

@@ -16,6 +16,7 @@ from aar.registry import Registry
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
 from support.images import DEFAULT_FILES, push, push_blobs
+from support.postgresql import OpenRegistry
 
 NOW = datetime.now(timezone.utc)
 LATER = NOW + timedelta(hours=25)
@@ -23,8 +24,8 @@ KEY = Key("candy", 0, "amd64")
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry(tmp_path) as registry:
+def registry(tmp_path: Path, open_registry: OpenRegistry) -> Iterator[Registry]:
+    with open_registry(tmp_path) as registry:
         yield registry
 
 

@@ -14,6 +14,7 @@ from regkit.oci.application import Key, build
 from regkit.oci.digest import Digest
 from regkit.oci.manifests import MANIFEST
 from support.images import actor, image_of, push, push_blobs
+from support.postgresql import OpenRegistry
 
 BAD = actor(fingerprint="bad0" * 16)
 GOOD = actor(fingerprint="900d" * 16)
@@ -21,8 +22,8 @@ BY = str(BAD.fingerprint)
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry(tmp_path) as registry:
+def registry(tmp_path: Path, open_registry: OpenRegistry) -> Iterator[Registry]:
+    with open_registry(tmp_path) as registry:
         push(registry, Key("candy", 0, "amd64"), by=GOOD)
         push(registry, Key("candy", 0, "arm64"), by=BAD)
         push(registry, Key("candy", 1, "amd64"), by=BAD)

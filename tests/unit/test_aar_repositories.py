@@ -29,6 +29,7 @@ from regkit.oci.application import Key
 from regkit.oci.digest import Digest
 from regkit.oci.manifests import INDEX, MANIFEST, MAX_BYTES
 from support.images import actor, push, push_blobs
+from support.postgresql import OpenRegistry
 
 CONFIG, LAYER = b"{}", b"layer"
 ABSENT = Digest.of(b"absent")
@@ -36,8 +37,8 @@ HOSTILE = ["", "../etc", "UPPER", "a//b", "a/", "a\0", "a" * 600]
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry(tmp_path) as registry:
+def registry(tmp_path: Path, open_registry: OpenRegistry) -> Iterator[Registry]:
+    with open_registry(tmp_path) as registry:
         yield registry
 
 

@@ -21,14 +21,15 @@ from aar.registry import Registry
 from aar.uploads import Uploads
 from regkit.errors import NoSpace
 from regkit.oci.digest import Digest
+from support.postgresql import OpenRegistry
 
 CONTENT = b"0123456789"
 DIGEST = Digest.of(CONTENT)
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry(tmp_path) as registry:
+def registry(tmp_path: Path, open_registry: OpenRegistry) -> Iterator[Registry]:
+    with open_registry(tmp_path) as registry:
         yield registry
 
 
@@ -54,11 +55,13 @@ def test_a_session_in_chunks(registry: Registry):
         registry.uploads.status("candy", upload.id)
 
 
-def test_a_session_survives_the_process(registry: Registry, tmp_path: Path):
+def test_a_session_survives_the_process(
+    registry: Registry, tmp_path: Path, open_registry: OpenRegistry
+):
     upload = registry.uploads.start("candy")
     registry.uploads.append("candy", upload.id, [b"01234"])
     registry.close()
-    with Registry(tmp_path) as again:
+    with open_registry(tmp_path) as again:
         assert again.uploads.status("candy", upload.id).size == 5
         again.uploads.append("candy", upload.id, [b"56789"], start=5)
         again.uploads.finish("candy", upload.id, DIGEST)

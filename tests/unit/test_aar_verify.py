@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from aar import schema
 from aar.errors import BlobUnknown
@@ -27,6 +28,7 @@ from regkit.upkeep.sources import Archive, Folder, Source
 from support.certificates import certify
 from support.distribution import EMPTY, image_manifest
 from support.images import DEFAULT_FILES, actor, push, push_blobs
+from support.postgresql import OpenRegistry
 
 KEY = Key("candy", 3, "amd64")
 APK = DEFAULT_FILES["app.apk"]
@@ -35,8 +37,8 @@ BY = actor().fingerprint
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry(tmp_path / "state") as registry:
+def registry(tmp_path: Path, open_registry: OpenRegistry) -> Iterator[Registry]:
+    with open_registry(tmp_path / "state") as registry:
         push(registry, KEY, by=actor())
         yield registry
 
@@ -239,10 +241,18 @@ def test_damage_that_nobody_needs_goes_with_the_rest(registry: Registry):
     ],
 )
 def test_rows_that_are_wrong(registry: Registry, statement: str, says: str):
-    with closing(sqlite3.connect(str(registry.database.path))) as connection:
-        connection.execute(f"PRAGMA foreign_keys = {'INSERT' not in statement}")
-        connection.execute(statement)
-        connection.commit()
+    if registry.database.shared:
+        if "INSERT" in statement:
+            with pytest.raises(IntegrityError), registry.database.write() as writing:
+                writing.exec_driver_sql(statement)
+            return
+        with registry.database.write() as writing:
+            writing.exec_driver_sql(statement.replace("X'00'", "'\\x00'"))
+    else:
+        with closing(sqlite3.connect(str(registry.database.path))) as connection:
+            connection.execute(f"PRAGMA foreign_keys = {'INSERT' not in statement}")
+            connection.execute(statement)
+            connection.commit()
     report = check(registry)
     assert not report.sound
     assert any(says in row for row in report.rows), report.rows

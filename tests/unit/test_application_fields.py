@@ -17,10 +17,10 @@ from ams.options import Options
 from ams.packages import manifest as manifests
 from regkit.blobs import FileBlobStore
 from regkit.blobs.files import FileStaged
-from regkit.database import Database
 from regkit.errors import Conflict, Forbidden, Invalid
 from regkit.oci.application import Key
 from support.packages import tar
+from support.postgresql import SQLITE, Databases
 
 MANIFEST: dict[str, Any] = {
     "name": "candy",
@@ -129,9 +129,10 @@ def test_unsetting_what_was_set_uncovers_nothing():
 
 
 class Site:
-    def __init__(self, root: Path, blobs: FileBlobStore | None = None) -> None:
-        self.database = Database(f"sqlite:///{root / 'ams.db'}")
-        self.database.migrate("ams:migrations")
+    def __init__(
+        self, root: Path, blobs: FileBlobStore | None = None, databases: Databases = SQLITE
+    ) -> None:
+        self.database = databases.open(root / "ams.db", "ams:migrations")
         self.blobs = blobs or FileBlobStore(root)
         self.options = Options(self.database)
         self.catalogue = Catalogue(self.database, self.blobs, "amd64", self.options)
@@ -151,8 +152,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
+def site(tmp_path: Path, databases: Databases) -> Iterator[Site]:
+    site = Site(tmp_path, databases=databases)
     yield site
     assert site.blobs.staged() == []
     site.database.close()

@@ -25,6 +25,7 @@ from regkit.oci.application import ApplicationImage, Key, PackageFile
 from regkit.oci.digest import Digest
 from regkit.oci.manifests import MANIFEST, parse_manifest
 from support.packages import content, tar
+from support.postgresql import Databases
 
 
 @dataclass
@@ -85,15 +86,14 @@ class Site:
         return self.catalogue.import_version(*self.image(**values))  # type: ignore[arg-type]
 
 
-def open_site(root: Path) -> Site:
-    database = Database(f"sqlite:///{root / 'ams.db'}")
-    database.migrate("ams:migrations")
+def open_site(root: Path, databases: Databases) -> Site:
+    database = databases.open(root / "ams.db", "ams:migrations")
     return Site(database, FileBlobStore(root), Options(database))
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = open_site(tmp_path)
+def site(tmp_path: Path, databases: Databases) -> Iterator[Site]:
+    site = open_site(tmp_path, databases)
     yield site
     assert site.blobs.staged() == []
     site.database.close()
@@ -344,7 +344,7 @@ def test_bad_filters(site: Site, filters: dict[str, str], part: str):
         site.catalogue.list(filters)
 
 
-def test_an_export_gives_back_the_same_version(site: Site, tmp_path: Path):
+def test_an_export_gives_back_the_same_version(site: Site, tmp_path: Path, databases: Databases):
     app = site.create(apk=b"x" * 700_000)
     export = site.catalogue.export("candy", 0)
     assert export.filename == "candy_0_amd64.tar.bz2"
@@ -352,7 +352,7 @@ def test_an_export_gives_back_the_same_version(site: Site, tmp_path: Path):
     assert b"".join(site.catalogue.export(app.id, 0).chunks) == raw
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         assert archive.getnames() == ["manifest.yaml", "app.apk", "hooks/pre-start"]
-    other = open_site(tmp_path / "other")
+    other = open_site(tmp_path / "other", databases)
     with packages.read(io.BytesIO(raw), other.blobs) as package:
         again = other.catalogue.create(package)
     other.database.close()

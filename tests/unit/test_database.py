@@ -16,10 +16,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from regkit.database import Database, watching
+from regkit.database import Database
 from regkit.database import sqlite as module
 from regkit.errors import Invalid, NoSpace, Unavailable
-from support.postgresql import Databases
+from support.postgresql import Databases, settled
 
 
 def with_tables(database: Database) -> Database:
@@ -55,18 +55,6 @@ def other_version(database: Database, than: int) -> int:
         assert time.monotonic() < deadline, "the version didn't change"
         time.sleep(0.005)
     return database.version()
-
-
-def settled(database: Database) -> int:
-    """Wait until the version stands still, as it does while nobody commits."""
-    deadline = time.monotonic() + 20
-    while True:
-        version, since = database.version(), time.monotonic()
-        while database.version() == version:
-            if not database.shared or time.monotonic() - since > 2 * watching.INTERVAL:
-                return version
-            time.sleep(0.005)
-        assert time.monotonic() < deadline, "the version doesn't stand still"
 
 
 def items(database: Database) -> list[int]:

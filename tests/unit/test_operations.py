@@ -12,6 +12,7 @@ import pytest
 from ams.operations import INTERRUPTED, Operation, Operations, OperationStatus, Task
 from regkit.database import Database
 from regkit.errors import Conflict, NotFound
+from support.postgresql import Databases
 
 DEADLINE = 20
 
@@ -30,9 +31,8 @@ class Later:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'ams.db'}")
-    database.migrate("ams:migrations")
+def database(tmp_path: Path, databases: Databases) -> Iterator[Database]:
+    database = databases.open(tmp_path / "ams.db", "ams:migrations")
     yield database
     database.close()
 

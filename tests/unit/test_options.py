@@ -18,12 +18,12 @@ from ams.options import OPTIONS, Options
 from regkit.database import Database
 from regkit.errors import Invalid
 from regkit.trust import TrustStore
+from support.postgresql import Databases, settled
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'ams.db'}")
-    database.migrate("ams:migrations")
+def database(tmp_path: Path, databases: Databases) -> Iterator[Database]:
+    database = databases.open(tmp_path / "ams.db", "ams:migrations")
     yield database
     database.close()
 
@@ -161,17 +161,20 @@ def test_the_password_is_never_kept_or_shown(options: Options, tmp_path: Path):
     assert not options.check_password("s3cret ")
 
 
-def test_listeners_hear_of_changes_made_here_and_elsewhere(options: Options, database: Database):
+def test_listeners_hear_of_changes_made_here_and_elsewhere(
+    options: Options, database: Database, tmp_path: Path, databases: Databases
+):
     heard: list[str] = []
     options.listen(heard.append)
     options.set("registry.mode", "push")
     options.set("registry.mode", "push")
     assert heard == ["registry.mode"]
-    other_database = Database(f"sqlite:///{database.path}")
+    other_database = databases.open(tmp_path / "ams.db", "ams:migrations")
     other = Options(other_database)
     other.set("registry.update_interval", "5m")
     other.set("registry.mode", "")
     other_database.close()
+    settled(database)
     assert options.get("registry.mode") == "pull"
     assert heard == ["registry.mode"]
     options.poll()

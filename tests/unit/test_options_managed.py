@@ -22,6 +22,7 @@ from regkit.database import Database
 from regkit.errors import Conflict, Invalid
 from regkit.trust import TrustStore
 from support.certificates import DAY, NOW, certify, new_key
+from support.postgresql import SQLITE, Databases, settled, writes
 
 REGISTRY = certify(server=True, name="registry")
 PIN = str(REGISTRY.fingerprint)
@@ -46,9 +47,8 @@ class Site:
         return self.options.show(), self.options.origins(), self.trust.list()
 
 
-def open_site(folder: Path) -> Site:
-    database = Database(f"sqlite:///{folder / 'ams.db'}")
-    database.migrate("ams:migrations")
+def open_site(folder: Path, databases: Databases = SQLITE) -> Site:
+    database = databases.open(folder / "ams.db", "ams:migrations")
     trust = TrustStore(database, schema.trust)
     site = Site(database, trust, Options(database, trust), [])
     site.options.listen(site.heard.append)
@@ -56,8 +56,8 @@ def open_site(folder: Path) -> Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    opened = open_site(tmp_path)
+def site(tmp_path: Path, databases: Databases) -> Iterator[Site]:
+    opened = open_site(tmp_path, databases)
     with closing(opened.database):
         yield opened
 
@@ -149,17 +149,17 @@ def test_the_same_again_writes_nothing(site: Site) -> None:
     wanted = {"registry_url": f"{URL}/", "registry_fingerprint": PIN[:12], "registry_mode": "push"}
     assert len(site.apply("juju", REGISTRY, **wanted)) == 3
     site.heard.clear()
-    version = site.database.version()
+    version = writes(site.database)
     assert site.apply("juju", REGISTRY, **wanted) == ()
     assert site.apply("juju", REGISTRY, **{**wanted, "registry_url": URL.upper()}) == ()
     assert site.apply("nobody") == ()
-    assert site.database.version() == version
+    assert writes(site.database) == version
     assert site.heard == []
 
 
 def test_every_fault_is_told_and_nothing_changes(site: Site) -> None:
     site.apply("juju", REGISTRY, registry_fingerprint=PIN, registry_mode="push")
-    before, version = site.state(), site.database.version()
+    before, version = site.state(), writes(site.database)
     site.heard.clear()
     expired = certify(start=NOW - 2 * DAY, end=NOW - DAY, name="old")
     with pytest.raises(Invalid) as caught:
@@ -185,7 +185,7 @@ def test_every_fault_is_told_and_nothing_changes(site: Site) -> None:
         "registry.filter: the value is too long",
     ):
         assert words in str(caught.value)
-    assert (site.state(), site.database.version(), site.heard) == (before, version, [])
+    assert (site.state(), writes(site.database), site.heard) == (before, version, [])
 
 
 def test_a_revoked_registry_is_a_fault(site: Site) -> None:
@@ -234,12 +234,12 @@ def test_a_managed_password_is_hashed_once(site: Site, tmp_path: Path) -> None:
     assert not site.options.check_password("by hand")
     assert site.options.show()["core.trust_password"] is True
     assert site.options.managed_by("juju").config == {"core.trust_password": "true"}
-    for path in tmp_path.iterdir():
+    for path in tmp_path.iterdir():  # SQLite's files
         assert b"s3cret" not in path.read_bytes()
 
-    version = site.database.version()
+    version = writes(site.database)
     assert site.apply("juju", core_trust_password="s3cret ") == ()
-    assert site.database.version() == version
+    assert writes(site.database) == version
     assert site.apply("juju", core_trust_password="other") == ("core.trust_password",)
     assert site.options.check_password("other")
     assert site.apply("juju", core_trust_password="") == ("core.trust_password",)
@@ -252,16 +252,19 @@ def test_a_managed_password_is_hashed_once(site: Site, tmp_path: Path) -> None:
 # -- listeners -----------------------------------------------------------------------------------
 
 
-def test_listeners_hear_of_what_is_in_force(site: Site) -> None:
+def test_listeners_hear_of_what_is_in_force(
+    site: Site, tmp_path: Path, databases: Databases
+) -> None:
     site.options.set("registry.mode", "push")
     site.heard.clear()
     site.apply("juju", registry_mode="push", registry_filter="", registry_update_interval="5m")
     assert site.heard == ["registry.update_interval"]  # the others say what held before
     site.apply("juju", registry_mode="manual")
     assert site.heard[1:] == ["registry.mode", "registry.update_interval"]
-    other_database = Database(f"sqlite:///{site.database.path}")
+    other_database = databases.open(tmp_path / "ams.db", "ams:migrations")
     with closing(other_database):
         Options(other_database).apply("juju", Managed({}), NOW)
+    settled(site.database)
     assert site.options.get("registry.mode") == "push"
     site.options.poll()
     assert site.heard[3:] == ["registry.mode"]

@@ -26,15 +26,15 @@ def registry():
 
 
 @pytest.fixture
-def site(tmp_path, registry):
-    site = Site(tmp_path, registry.connect)
+def site(tmp_path, registry, databases):
+    site = Site(tmp_path, registry.connect, databases=databases)
     yield site
     site.close()
 
 
 @pytest.fixture
-def publisher(tmp_path, registry):
-    site = Site(tmp_path, registry.connect, mode="push")
+def publisher(tmp_path, registry, databases):
+    site = Site(tmp_path, registry.connect, mode="push", databases=databases)
     yield site
     site.close()
 

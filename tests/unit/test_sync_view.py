@@ -8,7 +8,6 @@ import pytest
 
 from ams.sync.feed import Change, Cursor, FeedRefused, Page, check, parse_page
 from ams.sync.view import View
-from regkit.database import Database
 from regkit.errors import Unavailable
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
@@ -19,9 +18,8 @@ A, B = Digest.of(b"a"), Digest.of(b"b")
 
 
 @pytest.fixture
-def view(tmp_path):
-    database = Database(f"sqlite:///{tmp_path}/ams.db")
-    database.migrate("ams:migrations")
+def view(tmp_path, databases):
+    database = databases.open(tmp_path / "ams.db", "ams:migrations")
     yield View(database)
     database.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -20,6 +19,7 @@ from aar_interface import Certificate, Fingerprint, Role
 from regkit.database import Database
 from regkit.errors import Conflict, Invalid, NotFound
 from regkit.trust import LAST_USED_STEP, MANUAL, Refused, TrustStore, trust_table
+from support.postgresql import SQLITE, Databases, settled
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -45,18 +45,20 @@ def certify(
     return Certificate.from_der(made.public_bytes(serialization.Encoding.DER))
 
 
-def open_store(path: Path) -> tuple[Database, TrustStore]:
+def open_store(path: Path, databases: Databases = SQLITE) -> tuple[Database, TrustStore]:
     metadata = sa.MetaData()
     table = trust_table(metadata)
-    database = Database(f"sqlite:///{path}")
+    database = databases.open(path)
     with database.write() as connection:
         metadata.create_all(connection)
     return database, TrustStore(database, table)
 
 
 @pytest.fixture
-def database_and_store(tmp_path: Path) -> Iterator[tuple[Database, TrustStore]]:
-    database, store = open_store(tmp_path / "trust.db")
+def database_and_store(
+    tmp_path: Path, databases: Databases
+) -> Iterator[tuple[Database, TrustStore]]:
+    database, store = open_store(tmp_path / "trust.db", databases)
     with closing(database):
         yield database, store
 
@@ -67,9 +69,14 @@ def store(database_and_store: tuple[Database, TrustStore]) -> TrustStore:
 
 
 @pytest.fixture
-def other(tmp_path: Path, store: TrustStore) -> Iterator[TrustStore]:
+def database(database_and_store: tuple[Database, TrustStore]) -> Database:
+    return database_and_store[0]
+
+
+@pytest.fixture
+def other(tmp_path: Path, store: TrustStore, databases: Databases) -> Iterator[TrustStore]:
     """The same file through connections of its own, as another process has it."""
-    database, second = open_store(tmp_path / "trust.db")
+    database, second = open_store(tmp_path / "trust.db", databases)
     with closing(database):
         yield second
 
@@ -220,29 +227,39 @@ class TestRevoked:
 
 
 class TestChangesOfOthers:
-    def test_act_at_the_next_call(self, store: TrustStore, other: TrustStore) -> None:
+    def test_act_at_the_next_call(
+        self, store: TrustStore, other: TrustStore, database: Database
+    ) -> None:
         certificate = certify()
         with pytest.raises(Refused, match="not trusted"):
             store.admit(certificate, NOW)
         other.add(certificate, Role.CLIENT, now=NOW)
+        settled(database)
         assert store.admit(certificate, NOW).role is Role.CLIENT
         other.remove(certificate.fingerprint)
+        settled(database)
         with pytest.raises(Refused, match="not trusted"):
             store.admit(certificate, NOW)
         other.add(certificate, Role.PUBLISHER, now=NOW)
+        settled(database)
         assert store.admit(certificate, NOW).role is Role.PUBLISHER
         other.revoke(certificate.fingerprint, NOW)
+        settled(database)
         with pytest.raises(Refused, match="was revoked"):
             store.admit(certificate, NOW)
 
-    def test_every_admission_sees_them(self, store: TrustStore, other: TrustStore) -> None:
+    def test_every_admission_sees_them(
+        self, store: TrustStore, other: TrustStore, database: Database
+    ) -> None:
         """As during a transfer, which asks again for every chunk."""
         certificate, bystander = certify(), certify()
         other.add(certificate, Role.CLIENT, now=NOW)
         other.add(bystander, Role.CLIENT, now=NOW)
+        settled(database)
         for _ in range(100):
             store.admit(certificate, NOW)
         other.revoke(certificate.fingerprint, NOW)
+        settled(database)
         with pytest.raises(Refused, match="was revoked"):
             store.admit(certificate, NOW)
         store.admit(bystander, NOW)
@@ -265,6 +282,8 @@ class TestChangesOfOthers:
         certificate = certify()
         store.add(certificate, Role.CLIENT, now=NOW)
         store.admit(certificate, NOW)
+        settled(database)
+        store.admit(certificate, NOW)
         statements: list[str] = []
         event.listen(
             database.engine,
@@ -280,17 +299,16 @@ class TestChangesOfOthers:
 
 class TestFind:
     @pytest.fixture
-    def filled(
-        self, database_and_store: tuple[Database, TrustStore], tmp_path: Path
-    ) -> TrustStore:
+    def filled(self, database_and_store: tuple[Database, TrustStore]) -> TrustStore:
         """Three rows whose fingerprints are known; the store itself can only compute them."""
-        store = database_and_store[1]
+        database, store = database_and_store
         digits = ("aaaaaaaab" + "0" * 55, "aaaaaaaac" + "0" * 55, "f" * 64)
         for wanted in digits:
             real = store.add(certify(), Role.CLIENT, now=NOW).fingerprint
-            with closing(sqlite3.connect(tmp_path / "trust.db")) as raw, raw:
-                raw.execute(
-                    "UPDATE trust SET fingerprint = ? WHERE fingerprint = ?", (wanted, str(real))
+            with database.write() as connection:
+                connection.execute(
+                    sa.text("UPDATE trust SET fingerprint = :wanted WHERE fingerprint = :real"),
+                    {"wanted": wanted, "real": str(real)},
                 )
         return store
 

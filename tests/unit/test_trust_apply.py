@@ -25,22 +25,25 @@ from regkit.database import Database
 from regkit.errors import Invalid
 from regkit.trust import MANUAL, Applied, Entry, Refused, TrustStore, Wanted, trust_table
 from support.certificates import DAY, NOW, certify, new_key
+from support.postgresql import SQLITE, Databases, writes
 
 CLIENT, PUBLISHER = Role.CLIENT, Role.PUBLISHER
 
 
-def open_store(path: Path) -> tuple[Database, TrustStore]:
+def open_store(path: Path, databases: Databases = SQLITE) -> tuple[Database, TrustStore]:
     metadata = sa.MetaData()
     table = trust_table(metadata)
-    database = Database(f"sqlite:///{path}")
+    database = databases.open(path)
     with database.write() as connection:
         metadata.create_all(connection)
     return database, TrustStore(database, table)
 
 
 @pytest.fixture
-def database_and_store(tmp_path: Path) -> Iterator[tuple[Database, TrustStore]]:
-    database, store = open_store(tmp_path / "trust.db")
+def database_and_store(
+    tmp_path: Path, databases: Databases
+) -> Iterator[tuple[Database, TrustStore]]:
+    database, store = open_store(tmp_path / "trust.db", databases)
     with closing(database):
         yield database, store
 
@@ -85,10 +88,10 @@ def test_the_same_again_writes_nothing(
     store.add(by_hand := certify(), CLIENT, now=NOW)
     wanted = [Wanted(certify(), CLIENT, "client:1"), Wanted(by_hand, CLIENT)]
     store.apply("juju", wanted, NOW)
-    version = database.version()
+    version = writes(database)
     assert counts(store.apply("juju", wanted, NOW + DAY / 2)) == {"unchanged": 1, "kept": 1}
     assert counts(store.apply("other", [], NOW)) == {}
-    assert database.version() == version
+    assert writes(database) == version
 
 
 @pytest.mark.parametrize(

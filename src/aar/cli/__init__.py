@@ -14,7 +14,7 @@ from typing import IO, Literal
 
 import click
 
-from aar.cli import application, audit, certificate, quarantine, trust, upkeep
+from aar.cli import application, audit, certificate, epoch, quarantine, trust, upkeep
 from aar.cli.common import opened
 from aar.cli.migrate import migrate
 from regkit import cli as shared
@@ -113,6 +113,7 @@ cli.add_command(application.command)
 cli.add_command(audit.command)
 cli.add_command(certificate.command)
 cli.add_command(quarantine.command)
+cli.add_command(epoch.command)
 cli.add_command(upkeep.verify)
 cli.add_command(upkeep.gc)
 cli.add_command(upkeep.backup)

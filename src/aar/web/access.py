@@ -22,7 +22,7 @@ from aar.refusals import Refusals
 from aar.web.transfers import Transfers, ended
 from aar_interface import Certificate, Fingerprint
 from regkit import logs
-from regkit.errors import Forbidden, ServiceError
+from regkit.errors import Forbidden, ServiceError, Unavailable
 from regkit.rates import Rates
 from regkit.serving import is_local, peer_certificate, reset
 from regkit.trust import Entry, Refused, TrustStore
@@ -36,6 +36,9 @@ LINES_BURST, LINES_RATE = 50, 2
 
 #: A client may make so many seconds' worth of requests at once.
 BURST_SECONDS = 5
+
+#: How long a download waits while nobody can say whether its client is still trusted.
+OUTAGE_SECONDS, OUTAGE_PAUSE = 15.0, 0.5
 
 #: Methods that change nothing (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -143,14 +146,31 @@ class Access:
                 self._admit(attempt, writing=False)
             except Forbidden:
                 return False
+            except Unavailable:  # the next piece waits for the answer
+                return True
             return True
 
         with self._transfers.running(attempt.connection, may_go_on):
             for chunk in chunks:
-                if not may_go_on():
+                if not self._admitted(attempt):
                     reset(attempt.connection)
                     raise ended()
                 yield chunk
+
+    def _admitted(self, attempt: _Attempt) -> bool:
+        """Say whether the next piece may be sent; a database that is away is waited for."""
+        deadline = time.monotonic() + OUTAGE_SECONDS
+        while True:
+            try:
+                self._admit(attempt, writing=False)
+            except Forbidden:
+                return False
+            except Unavailable:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(OUTAGE_PAUSE)
+            else:
+                return True
 
     def _admit(self, attempt: _Attempt, writing: bool) -> Entry:
         try:

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -25,6 +25,7 @@ from ams.sync.registry import check_hello, refusal
 from ams.sync.report import Moved, Progress, Report, applications, moment_text, set_aside
 from ams.sync.runner import Cancelled, Outcome, Runner, describe
 from ams.sync.survey import Question, Survey, Surveyor
+from ams.sync.turns import Alone
 from ams.sync.view import View
 from regkit import logs
 from regkit.blobs import BlobStore
@@ -44,6 +45,8 @@ A refusal ends when somebody adds trust: of several units the leader may do so a
 have told the site of themselves, so it is asked again soon."""
 JITTER = 0.1
 """Part of the interval by which sites differ, so that they don't all ask at once."""
+FOLLOW = 1.0
+"""Seconds between two looks of a service that doesn't lead, whether it may."""
 IDLE = 3600.0
 """Seconds until the next look while no registry is set; setting one wakes the engine."""
 
@@ -71,6 +74,7 @@ class Engine:
         options: Options,
         connect: Connect,
         *,
+        turns: Alone | None = None,
         own_fingerprint: Callable[[], str] = lambda: "",
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         chance: Callable[[], float] = random.random,
@@ -80,9 +84,11 @@ class Engine:
         """Put the parts together; nothing is contacted.
 
         `connect` opens a registry from `registry.url` and `registry.fingerprint`;
+        `turns` tells when it is this service's turn, where several share the database;
         `own_fingerprint` tells this service's identity towards it, for messages. `clock` (aware),
         `chance` (0 to 1) and `pause` (seconds, between tries of one blob) are for tests.
         """
+        self._turns = turns or Alone()
         self._blobs = blobs
         self._catalogue = catalogue
         self._options = options
@@ -109,11 +115,28 @@ class Engine:
     def run_forever(self) -> None:
         """Sync whenever there is reason to, until `stop`; for a thread or greenlet of its own."""
         while not self._stopping.is_set():
-            self._woken.clear()
-            delay = self.round()
-            if not self._stopping.is_set():
-                self._woken.wait(delay)
+            try:
+                with self._turns.leading() as leads:
+                    if leads:
+                        self._rounds()
+            except ServiceError as fault:
+                log.warning("sync-leader-unknown", error=str(fault))
+            self._listener.pause()
+            self._stopping.wait(FOLLOW)
         self._listener.stop()
+
+    def _rounds(self) -> None:
+        """Sync whenever there is reason to, for as long as this service leads."""
+        while not self._stopping.is_set() and self._turns.leads:
+            self._woken.clear()
+            self._turns.news()  # what came before this round is in it
+            due = time.monotonic() + self.round()
+            while self._turns.leads and not self._stopping.is_set():
+                left = due - time.monotonic()
+                if left <= 0 or self._woken.wait(min(left, self._turns.slice or left)):
+                    break
+                if self._turns.news():
+                    break
 
     def round(self) -> float:
         """Sync once if a registry is set; return the seconds until the next time at the latest."""
@@ -281,7 +304,9 @@ class Engine:
         return report
 
     def _sync(self, request: _Request) -> Report:
-        with self._lock:
+        with self._lock, self._turns.turn() as lost:
+            asked = request.cancelled
+            request = replace(request, cancelled=lambda: asked() or lost())
             try:
                 registry = self._open()
                 try:

@@ -32,6 +32,9 @@ from regkit.trust.rows import (
 MIN_PREFIX = 8
 """The fewest digits of a fingerprint that may stand for it."""
 
+SCOPE = "trust"
+"""What is written under one lock: all rows, since a revocation holds for other rows' keys too."""
+
 LAST_USED_STEP = timedelta(minutes=10)
 """How coarse `last_used` is, so that reading costs no write."""
 
@@ -78,7 +81,7 @@ class TrustStore:
         if fault := certificate.fault_at(now):
             raise Invalid(f"the certificate {fault}: make a new one on its machine")
         entry = entry_of(certificate, role, origin, architectures, now)
-        with self._database.write() as connection:
+        with self._database.write(SCOPE) as connection:
             existing = row_of(connection, self._table, entry.fingerprint)
             if revoked := revocation(connection, self._table, entry.fingerprint, entry.key_hash):
                 what = "this certificate" if existing else "the key of this certificate"
@@ -136,7 +139,7 @@ class TrustStore:
 
         Raises NotFound, and Conflict for a revoked row, which stays for ever.
         """
-        with self._database.write() as connection:
+        with self._database.write(SCOPE) as connection:
             entry = self._existing(connection, fingerprint)
             if entry.revoked:
                 raise Conflict(
@@ -151,7 +154,7 @@ class TrustStore:
     def revoke(self, fingerprint: Fingerprint, now: datetime | None = None) -> None:
         """Refuse the certificate and its key for ever. Raises NotFound, Conflict if it is so."""
         now = now or datetime.now(timezone.utc)
-        with self._database.write() as connection:
+        with self._database.write(SCOPE) as connection:
             entry = self._existing(connection, fingerprint)
             if entry.revoked:
                 raise Conflict(
@@ -186,7 +189,11 @@ class TrustStore:
         two roles; nothing is changed then.
         """
         now = now or datetime.now(timezone.utc)
-        with self._database.write() if connection is None else nullcontext(connection) as writing:
+        with (
+            self._database.write(SCOPE)
+            if connection is None
+            else nullcontext(connection) as writing
+        ):
             return applying.apply(
                 writing,
                 self._table,
@@ -232,7 +239,7 @@ class TrustStore:
         now = now or datetime.now(timezone.utc)
         if not self.is_due(entry, now):
             return
-        with self._database.write() as connection:
+        with self._database.write(f"trust:{entry.fingerprint}") as connection:
             connection.execute(
                 self._table.update()
                 .where(self._table.c.fingerprint == str(entry.fingerprint))
