@@ -19,6 +19,9 @@ from regkit.oci import strict
 MAX_FAULTS = 20
 """More would hide what is wrong, not say it."""
 
+MAX_KEY = 100
+"""Characters of a key that are shown."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -65,10 +68,17 @@ def describe(fault: ErrorDetails) -> str:
     """Say one pydantic fault as `key.path[0]: what is wrong`, without repeating secrets."""
     where = ""
     for part in fault["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+        where += f"[{part}]" if isinstance(part, int) else f".{_key(part)}"
+    where = where.removeprefix(".")
     if fault["type"] == "extra_forbidden":
         return f"{where}: unknown key"
     if fault["type"] == "missing":
         return f"{where}: is missing"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]}" if where else message
+
+
+def _key(part: str) -> str:
+    """Return a key as it may stand in a message: strangers wrote it, and it may be anything."""
+    shown = part if len(part) <= MAX_KEY else f"{part[:MAX_KEY]}…"
+    return shown if shown.isprintable() else repr(shown)

@@ -162,3 +162,12 @@ def test_names_for_the_certificate_are_hosts_and_addresses(tmp_path: Path) -> No
         caught.value
     )
     assert "names[2]" in str(caught.value)
+
+
+def test_a_key_of_any_shape_is_told_in_one_short_line(tmp_path: Path) -> None:
+    with pytest.raises(Invalid) as caught:
+        read(tmp_path, '"a\\nb\\u2028c": 1\n' + "k" * 500 + ": 1\n")
+    message = str(caught.value)
+    assert r"'a\nb\u2028c': unknown key" in message
+    assert "k" * 100 + "…: unknown key" in message
+    assert message.isprintable()

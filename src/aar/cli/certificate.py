@@ -30,6 +30,10 @@ def command() -> None:
 
     Those who trust the registry have pinned its certificate: after a change they must trust the
     new one. Sites that are related by Juju follow by themselves.
+
+    \b
+    Example:
+      sudo aar certificate show
     """
 
 

@@ -10,7 +10,12 @@ from regkit import cli as shared
 
 @click.group("epoch", short_help="Begin a new history after a restore")
 def command() -> None:
-    """The epoch names one history of the change feed."""
+    """The epoch names one history of the change feed.
+
+    \b
+    Example:
+      sudo aar epoch rotate
+    """
 
 
 @command.command("rotate", short_help="Begin a new history")
