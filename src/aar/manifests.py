@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -68,9 +69,39 @@ def repository_exists(connection: sa.Connection, repository: str) -> bool:
     return False
 
 
-def blob_size(connection: sa.Connection, repository: str, digest: Digest) -> int | None:
-    """Return the size of a blob that the repository has; None when it hasn't."""
-    return _sizes(connection, repository, [str(digest)]).get(str(digest))
+@dataclass(frozen=True)
+class HeldBlob:
+    """A blob of a repository: its size in bytes, when it was last pushed or asked for while no
+    manifest used it, and whether one does."""
+
+    size: int
+    touched: str
+    used: bool
+
+
+def blob(connection: sa.Connection, repository: str, digest: Digest) -> HeldBlob | None:
+    """Return a blob that the repository has; None when it hasn't."""
+    row = connection.execute(_BLOB, {"in_repository": repository, "of": str(digest)}).first()
+    return None if row is None else HeldBlob(row.size, row.touched, row.used)
+
+
+def _blob_query() -> sa.Select[Any, Any, bool]:
+    link, blob, reference = schema.repository_blob, schema.blob, schema.reference
+    repository, digest = sa.bindparam("in_repository"), sa.bindparam("of")
+    used = sa.exists().where(reference.c.repository == repository, reference.c.digest == digest)
+    return (
+        sa.select(blob.c.size, link.c.touched, used.label("used"))
+        .join(link, link.c.digest == blob.c.digest)
+        .where(
+            link.c.repository == repository,
+            blob.c.digest == digest,
+            blob.c.state == schema.PRESENT,
+        )
+    )
+
+
+_BLOB = _blob_query()
+"""Made once: building it would cost as much as running it."""
 
 
 def link_blob(connection: sa.Connection, repository: str, digest: Digest, now: str) -> None:

@@ -25,7 +25,7 @@ from aar.errors import (
     ManifestUnknown,
     NameUnknown,
 )
-from aar.manifests import StoredManifest
+from aar.manifests import HeldBlob, StoredManifest
 from regkit.blobs import BlobReader, BlobStore
 from regkit.database import Database
 from regkit.errors import Invalid, NoSpace, NotFound, TooLarge, Unavailable
@@ -118,26 +118,20 @@ class Repositories:
         """
         manifests.checked_repository(repository)
         with self._database.read() as connection:
-            size = self._existing_blob(connection, repository, digest)
-            fading = self._is_fading(connection, repository, digest)
-        if fading:
+            found = self._existing_blob(connection, repository, digest)
+        if _is_fading(found):
             # Reading must go on when the disk is full or the database busy.
             scope = manifests.blob_scope(digest)
             with suppress(NoSpace, Unavailable), self._database.write(scope) as connection:
-                size = self._existing_blob(connection, repository, digest)
+                found = self._existing_blob(connection, repository, digest)
                 manifests.link_blob(connection, repository, digest, schema.now_text())
-        return size
+        return found.size
 
-    def read_blob(
-        self, repository: str, digest: Digest, start: int = 0, stop: int | None = None
-    ) -> BlobReader:
-        """Return the bytes of a blob from `start` up to `stop`, in pieces.
+    def read_blob(self, digest: Digest, start: int = 0, stop: int | None = None) -> BlobReader:
+        """Return, in pieces, the bytes from `start` up to `stop` of a blob whose size is known.
 
-        Raises BlobUnknown, NameUnknown, at the call.
+        It was `blob_size` that said whether a repository has it. Raises BlobUnknown, at the call.
         """
-        manifests.checked_repository(repository)
-        with self._database.read() as connection:
-            self._existing_blob(connection, repository, digest)
         try:
             return self._blobs.read(digest, start, stop)
         except NotFound:
@@ -165,10 +159,10 @@ class Repositories:
             if source is None:
                 query = sa.select(link.c.repository).where(link.c.digest == str(digest)).limit(1)
                 source = connection.execute(query).scalar()
-            size = manifests.blob_size(connection, source, digest) if source else None
-            if size is not None:
+            found = manifests.blob(connection, source, digest) if source else None
+            if found is not None:
                 manifests.link_blob(connection, repository, digest, schema.now_text())
-        return size
+        return found.size if found else None
 
     def delete_blob(self, repository: str, digest: Digest, *, actor: Entry | None) -> None:
         """Take a blob from a repository.
@@ -316,22 +310,14 @@ class Repositories:
         found = found[:MAX_PAGE]
         return Referrers(tuple(found), str(found[-1].digest) if more else None)
 
-    def _existing_blob(self, connection: sa.Connection, repository: str, digest: Digest) -> int:
-        size = manifests.blob_size(connection, repository, digest)
-        if size is None:
+    def _existing_blob(
+        self, connection: sa.Connection, repository: str, digest: Digest
+    ) -> HeldBlob:
+        found = manifests.blob(connection, repository, digest)
+        if found is None:
             _check_exists(connection, repository)
             raise _blob_unknown(digest)
-        return size
-
-    def _is_fading(self, connection: sa.Connection, repository: str, digest: Digest) -> bool:
-        link = schema.repository_blob
-        touched = connection.execute(
-            sa.select(link.c.touched).where(
-                link.c.repository == repository, link.c.digest == str(digest)
-            )
-        ).scalar_one()
-        recent = schema.to_text(datetime.now(timezone.utc) - TOUCH_STEP)
-        return touched < recent and not manifests.users_of(connection, repository, digest)
+        return found
 
     def _image(
         self, repository: str, tag: str | None, manifest: Manifest
@@ -417,6 +403,12 @@ def _resolve(connection: sa.Connection, repository: str, reference: str) -> Dige
 def _check_exists(connection: sa.Connection, repository: str) -> None:
     if not manifests.repository_exists(connection, repository):
         raise NameUnknown(f"the registry has no repository {repository[:80]!r}")
+
+
+def _is_fading(found: HeldBlob) -> bool:
+    """Whether the janitor would soon take the blob for left over."""
+    recent = schema.to_text(datetime.now(timezone.utc) - TOUCH_STEP)
+    return found.touched < recent and not found.used
 
 
 def _manifest_unknown(reference: str) -> ManifestUnknown:

@@ -89,12 +89,12 @@ def _reload(home: Path, log_format: logs.Format) -> identity.Identity:
 
 
 def _open(home: Path, settings: Settings) -> Registry:
-    return Registry(home, settings, blocking=_in_thread)
+    return Registry(home, settings, aside=_in_thread)
 
 
-def _in_thread(call: Callable[[], None]) -> None:
-    """Run what blocks for long in gevent's pool, so that other requests go on."""
-    gevent.get_hub().threadpool.apply(call)
+def _in_thread(call: Callable[[], None]) -> Callable[[], object]:
+    """Begin what takes long in gevent's pool, so that other requests go on."""
+    return gevent.get_hub().threadpool.spawn(call).get
 
 
 def _make_app(home: Path, settings: Settings) -> Callable[..., object]:

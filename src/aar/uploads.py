@@ -66,11 +66,13 @@ class Uploads:
         self._max_open = max_open
 
     def start(self, repository: str, owner: Fingerprint | None = None) -> Upload:
-        """Begin a session on behalf of `owner`. Raises NameInvalid, TooManyRequests, NoSpace."""
+        """Begin a session on behalf of `owner`. Raises NameInvalid, TooManyRequests, NoSpace.
+
+        A power cut may take it with it until something was added: there is nothing in it to lose.
+        """
         manifests.checked_repository(repository)
         upload = Upload(self._new_id(owner), repository, 0)
-        with self._blobs.stage(_staged_name(upload.repository, upload.id)) as staged:
-            staged.sync()
+        self._blobs.stage(_staged_name(upload.repository, upload.id)).close()
         return upload
 
     def status(self, repository: str, upload_id: str) -> Upload:
@@ -98,7 +100,11 @@ class Uploads:
         an upload may have (then none is kept of it), NoSpace.
         """
         with self._open(repository, upload_id) as staged:
-            self._receive(staged, chunks, start, length)
+            try:
+                self._receive(staged, chunks, start, length)
+            finally:
+                # Also when the sender is cut off: what came may be resumed from.
+                staged.sync()
             return Upload(upload_id, repository, staged.size)
 
     def finish(
@@ -119,7 +125,11 @@ class Uploads:
         name = self._checked_name(repository, upload_id)
         try:
             with self._open(repository, upload_id) as staged:
-                self._receive(staged, chunks, start, length)
+                try:
+                    self._receive(staged, chunks, start, length)
+                except BaseException:
+                    staged.sync()
+                    raise
                 return self._commit(staged, repository, digest)
         except DigestMismatch as error:
             self._drop(name)
@@ -212,24 +222,20 @@ class Uploads:
         if length and length > room:
             raise NoSpace(f"the registry's disk has no room for {length} bytes: free some space")
         written = 0
-        try:
-            for chunk in chunks:
-                written += len(chunk)
-                if length is not None and written > length:
-                    break
-                self._check_size(staged, begin + written, begin)
-                if written > room:
-                    raise NoSpace("the registry's disk is full: free some space")
-                staged.write(chunk)
-            if length is not None and written != length:
-                staged.truncate(begin)
-                raise SizeInvalid(
-                    f"the request has {'more' if written > length else 'fewer'} bytes than the "
-                    f"{length} that it states: send the chunk again"
-                )
-        finally:
-            # Also when the sender is cut off: what came may be resumed from.
-            staged.sync()
+        for chunk in chunks:
+            written += len(chunk)
+            if length is not None and written > length:
+                break
+            self._check_size(staged, begin + written, begin)
+            if written > room:
+                raise NoSpace("the registry's disk is full: free some space")
+            staged.write(chunk)
+        if length is not None and written != length:
+            staged.truncate(begin)
+            raise SizeInvalid(
+                f"the request has {'more' if written > length else 'fewer'} bytes than the "
+                f"{length} that it states: send the chunk again"
+            )
 
     def _commit(self, staged: Staged, repository: str, digest: Digest) -> int:
         size = staged.seal(digest)

@@ -50,7 +50,7 @@ MAX_RECORD = 16 * 1024
 PARTIAL_WRITE = 0x1
 """SSL_MODE_ENABLE_PARTIAL_WRITE (ssl.h), which pyOpenSSL sets: a call would send one record."""
 
-RECORD = 256 * 1024
+RECORD = 512 * 1024
 """The most that is handed to OpenSSL at once."""
 
 _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}

@@ -30,7 +30,7 @@ from regkit.upkeep import archive, swap
 from regkit.upkeep.scrub import scrub
 from support.certificates import certify
 from support.feeds import RegistrySimulator
-from support.images import push
+from support.images import content_of, push
 from support.site import Site
 
 STORING = ("blob.write", "blob.fsync", "blob.rename", "blob.folder-fsync", "database.commit")
@@ -62,7 +62,7 @@ def versions(root: Path) -> Any:
             manifest = registry.repositories.manifest(version.key.name, version.key.tag)
             for blob in json.loads(manifest.content)["layers"]:
                 digest = Digest.parse(blob["digest"])
-                read = b"".join(registry.repositories.read_blob(version.key.name, digest))
+                read = content_of(registry, version.key.name, digest)
                 assert Digest.of(read) == digest
         assert [change.seq for change in page.changes] == list(range(1, page.head.seq + 1))
         feed = [(change.kind, str(change.key)) for change in page.changes]

@@ -11,6 +11,7 @@ import pytest
 from aar.errors import BlobUploadUnknown, NameUnknown
 from aar.registry import Registry
 from regkit.oci.digest import Digest
+from support.images import content_of
 
 PIECE = bytes(range(256)) * 4096  # 1 MiB
 PIECES = 8
@@ -52,7 +53,7 @@ def test_an_upload_resumes_after_kill_9(tmp_path: Path, acknowledged: int):
             registry.repositories.blob_size("candy", digest)
         registry.uploads.finish("candy", upload_id, digest, [content[found:]], start=found)
         assert registry.repositories.blob_size("candy", digest) == len(content)
-        assert b"".join(registry.repositories.read_blob("candy", digest)) == content
+        assert content_of(registry, "candy", digest) == content
         with pytest.raises(BlobUploadUnknown):
             registry.uploads.status("candy", upload_id)
         assert registry.blobs.staged() == []

@@ -68,3 +68,10 @@ def push(
     push_blobs(registry, repository, config, *contents.values())
     pushed = registry.repositories.put_manifest(repository, key.tag, manifest, MANIFEST, actor=by)
     return pushed.digest
+
+
+def content_of(registry: Registry, repository: str, digest: Digest) -> bytes:
+    """Return a blob that the repository says it has, all of it."""
+    content = b"".join(registry.repositories.read_blob(digest))
+    assert registry.repositories.blob_size(repository, digest) == len(content)
+    return content

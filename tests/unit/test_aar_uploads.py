@@ -21,6 +21,7 @@ from aar.registry import Registry
 from aar.uploads import Uploads
 from regkit.errors import NoSpace
 from regkit.oci.digest import Digest
+from support.images import content_of
 from support.postgresql import OpenRegistry
 
 CONTENT = b"0123456789"
@@ -31,10 +32,6 @@ DIGEST = Digest.of(CONTENT)
 def registry(tmp_path: Path, open_registry: OpenRegistry) -> Iterator[Registry]:
     with open_registry(tmp_path) as registry:
         yield registry
-
-
-def content_of(registry: Registry, repository: str, digest: Digest) -> bytes:
-    return b"".join(registry.repositories.read_blob(repository, digest))
 
 
 def staged(registry: Registry) -> list[int]:

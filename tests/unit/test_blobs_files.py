@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from regkit.errors import NoSpace, NotFound, ServiceError
 from regkit.oci.digest import Digest
 
 
-def keep(store: FileBlobStore, content: bytes) -> Digest:
-    digest = Digest.of(content)
+def keep(store: FileBlobStore, content: bytes, digest: Digest | None = None) -> Digest:
+    digest = digest or Digest.of(content)
     with store.stage("u1") as staged:
         staged.write(content)
         staged.seal(digest)
@@ -57,40 +58,101 @@ def test_a_full_disk_leaves_no_partial_tail(tmp_path: Path, monkeypatch: pytest.
     assert store.size(Digest.of(b"12345678")) == 8
 
 
-def test_seal_and_publish_sync_the_content_and_the_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    synced: list[str] = []
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What was synced, in order."""
+    found: list[Path] = []
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        found.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    digest = keep(FileBlobStore(tmp_path), b"x")
+    return found
+
+
+def test_the_folders_of_sha256_are_made_at_once_and_synced(tmp_path: Path, synced: list[Path]):
+    FileBlobStore(tmp_path)
+    folders = sorted(path.name for path in (tmp_path / "blobs" / "sha256").iterdir())
+    assert folders == [f"{number:02x}" for number in range(256)]
+    assert synced == [tmp_path / "blobs" / "sha256", tmp_path / "blobs"]
+    FileBlobStore(tmp_path)
+    assert len(synced) == 2
+
+
+def test_seal_and_publish_sync_the_content_and_the_folder_once(tmp_path: Path, synced: list[Path]):
+    store = FileBlobStore(tmp_path)
+    synced.clear()
+    digest = keep(store, b"x")
     shard = tmp_path / "blobs" / "sha256" / digest.hex[:2]
+    assert synced == [tmp_path / "uploads" / "u1", shard]
+
+
+def test_another_algorithm_has_its_folders_made_and_synced(tmp_path: Path, synced: list[Path]):
+    store = FileBlobStore(tmp_path)
+    synced.clear()
+    digest = keep(store, b"x", Digest.of(b"x", "sha512"))
+    shard = tmp_path / "blobs" / "sha512" / digest.hex[:2]
     assert synced == [
-        str(path)
-        for path in (
-            tmp_path / "uploads" / "u1",
-            tmp_path / "uploads",
-            shard.parent,
-            shard.parent.parent,
-            shard,
-        )
+        tmp_path / "uploads" / "u1",
+        shard.parent,
+        shard.parent.parent,
+        shard,
     ]
 
 
-def test_what_blocks_runs_where_the_owner_says(tmp_path: Path):
-    calls = []
+def test_what_may_be_resumed_is_synced_with_its_name(tmp_path: Path, synced: list[Path]):
+    store = FileBlobStore(tmp_path)
+    synced.clear()
+    with store.stage("u1") as staged:
+        staged.write(b"x")
+        staged.sync()
+        staged.sync()
+        assert synced == [tmp_path / "uploads" / "u1", tmp_path / "uploads"]
+        staged.write(b"y")
+        staged.sync()
+        staged.seal(Digest.of(b"xy"))
+        assert synced[2:] == [tmp_path / "uploads" / "u1"]
 
-    def elsewhere(call):
-        calls.append(call)
-        call()
 
-    keep(FileBlobStore(tmp_path, elsewhere), b"x")
-    assert len(calls) == 1
+def test_what_takes_long_runs_where_the_owner_says(tmp_path: Path):
+    """Hashing a large piece and syncing; whoever needs the result waits for it."""
+    begun: list[str] = []
+    pending: list[Callable[[], None]] = []
+
+    def elsewhere(call: Callable[[], None]) -> Callable[[], object]:
+        begun.append("begun")
+        pending.append(call)
+
+        def wait() -> None:
+            begun.append("waited")
+            while pending:
+                pending.pop(0)()
+
+        return wait
+
+    store, pieces = FileBlobStore(tmp_path, elsewhere), [b"1" * 300_000, b"2" * 300_000]
+    with store.stage("u1") as staged:
+        for piece in pieces:
+            staged.write(piece)
+        assert begun == ["begun", "waited", "begun"], "one piece at a time, in order"
+        staged.seal(Digest.of(b"".join(pieces)))
+        staged.publish()
+
+
+def test_a_cut_while_hashing_starts_anew(tmp_path: Path):
+    pending: list[Callable[[], None]] = []
+
+    def elsewhere(call: Callable[[], None]) -> Callable[[], object]:
+        pending.append(call)
+        return lambda: [call() for call in (pending.pop(0) for _ in list(pending))]
+
+    with FileBlobStore(tmp_path, elsewhere).stage("u1") as staged:
+        staged.write(b"1" * 300_000)
+        staged.truncate(0)
+        staged.write(b"2" * 300_000)
+        staged.seal(Digest.of(b"2" * 300_000))
 
 
 def test_a_symbolic_link_is_not_followed(tmp_path: Path):
@@ -107,7 +169,6 @@ def test_foreign_files_are_neither_staged_nor_blobs(tmp_path: Path):
     store = FileBlobStore(tmp_path)
     (tmp_path / "uploads" / ".nfs0001").write_bytes(b"")
     shard = tmp_path / "blobs" / "sha256" / "ab"
-    shard.mkdir(parents=True)
     (shard / "README").write_bytes(b"")
     assert store.staged() == []
     assert list(store.blobs()) == []

@@ -34,14 +34,24 @@ from regkit.oci.digest import LENGTHS, Digest, new_hasher
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _HASH_CHUNK = 1024 * 1024
+_WORTH_A_THREAD = 256 * 1024
+"""Bytes whose hashing takes longer than handing them to a thread."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
-Blocking = Callable[[Callable[[], None]], object]
-"""Runs a call that may block for long, such as fsync; under gevent, in its thread pool."""
+Aside = Callable[[Callable[[], None]], Callable[[], object]]
+"""Begins a call that takes long without Python, such as fsync; returns what waits for its end.
+
+Under gevent that is a thread of its pool: others are served meanwhile.
+"""
 
 
-def _here(call: Callable[[], None]) -> None:
+def _here(call: Callable[[], None]) -> Callable[[], object]:
     call()
+    return _nothing
+
+
+def _nothing() -> None:
+    return
 
 
 class FileBlobStore:
@@ -49,14 +59,18 @@ class FileBlobStore:
 
     remote = False
 
-    def __init__(self, root: Path, blocking: Blocking = _here) -> None:
-        """Use `root`, which is created; `blocking` runs what may block for long."""
+    def __init__(self, root: Path, aside: Aside = _here) -> None:
+        """Use `root`, which is created; `aside` runs what takes long.
+
+        Then what is written to a staged file must not change afterwards: it is hashed later.
+        """
         self._blobs = root / "blobs"
         self._uploads = root / "uploads"
         self._damaged = root / "damaged"
-        self._blocking = blocking
+        self._aside = aside
         for folder in (self._blobs, self._uploads):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_usual_folders()
 
     def check(self) -> None:
         """Do nothing: the folder is made when the store is."""
@@ -101,7 +115,7 @@ class FileBlobStore:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Between open and lock its former holder may have published or discarded it.
                 if _same_file(descriptor, path):
-                    return FileStaged(path, descriptor, self._path, self._blocking)
+                    return FileStaged(path, descriptor, self._path, self._aside)
             except BlockingIOError:
                 os.close(descriptor)
                 raise Conflict(f"{name!r} is being written by another request") from None
@@ -193,6 +207,17 @@ class FileBlobStore:
         state = os.statvfs(self._blobs)
         return state.f_bavail * state.f_frsize
 
+    def _make_usual_folders(self) -> None:
+        """Make the folders of all SHA-256 at once, so that no upload waits for that of its own."""
+        usual = self._blobs / "sha256"
+        if (usual / "ff").is_dir():
+            return
+        usual.mkdir(mode=0o700, exist_ok=True)
+        for number in range(256):
+            (usual / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(usual)
+        _sync_folder(self._blobs)
+
     def _path(self, digest: Digest) -> Path:
         return self._blobs / digest.algorithm / digest.hex[:2] / digest.hex
 
@@ -210,16 +235,17 @@ class FileStaged:
         path: Path,
         descriptor: int,
         target: Callable[[Digest], Path],
-        blocking: Blocking,
+        aside: Aside,
     ) -> None:
         self._path = path
         self._descriptor: int | None = descriptor
         self._target = target
-        self._blocking = blocking
+        self._aside = aside
         self._size = os.lseek(descriptor, 0, os.SEEK_END)
-        # Kept only while it covers exactly what is in the file.
+        # Kept only while it covers exactly what is in the file, once `_hashed()` has returned.
         self._hasher: Any = new_hasher("sha256") if self._size == 0 else None
-        self._folder_synced = False
+        self._hashed: Callable[[], object] = _nothing
+        self._synced = self._folder_synced = False
         self._sealed: Digest | None = None
 
     @property
@@ -231,6 +257,7 @@ class FileStaged:
         """Append `data`, all or nothing."""
         descriptor, view, written = self._open(), memoryview(data).cast("B"), 0
         self._sealed = None
+        self._synced = False
         try:
             with _full_disk():
                 failpoints.reach("blob.write:before")
@@ -241,19 +268,16 @@ class FileStaged:
             self._cut(self._size)
             raise
         if self._hasher is not None:
-            self._hasher.update(view)
+            self._hash_aside(view)
         self._size += written
 
     def sync(self) -> None:
         """Make everything written so far durable, the file's name included."""
-        descriptor = self._open()
-        with _full_disk():
-            failpoints.reach("blob.fsync:before")
-            self._blocking(lambda: os.fsync(descriptor))
-            if not self._folder_synced:
+        self._sync_content()
+        if not self._folder_synced:
+            with _full_disk():
                 _sync_folder(self._path.parent)
-                self._folder_synced = True
-            failpoints.reach("blob.fsync:after")
+            self._folder_synced = True
 
     def truncate(self, size: int) -> None:
         """Drop what is beyond `size` bytes."""
@@ -262,12 +286,17 @@ class FileStaged:
         if size != self._size:
             self._cut(size)
             self._size = size
+            self._hashed()
             self._hasher = new_hasher("sha256") if size == 0 else None
         self._sealed = None
 
     def seal(self, digest: Digest) -> int:
-        """Make the content durable and compare it with `digest`."""
-        self.sync()
+        """Make the content durable and compare it with `digest`.
+
+        Not its staged name, which publishing replaces.
+        """
+        self._sync_content()
+        self._hashed()
         if self._hasher is not None and digest.algorithm == "sha256":
             found = self._hasher.hexdigest()
         else:
@@ -324,8 +353,28 @@ class FileStaged:
             raise RuntimeError("the staged content was closed or published")
         return self._descriptor
 
+    def _hash_aside(self, view: memoryview) -> None:
+        """Hash what was just written while the next piece arrives."""
+        self._hashed()
+        update = self._hasher.update
+        if len(view) < _WORTH_A_THREAD:
+            update(view)
+        else:
+            self._hashed = self._aside(lambda: update(view))
+
+    def _sync_content(self) -> None:
+        if self._synced:
+            return
+        descriptor = self._open()
+        with _full_disk():
+            failpoints.reach("blob.fsync:before")
+            self._aside(lambda: os.fsync(descriptor))()
+            failpoints.reach("blob.fsync:after")
+        self._synced = True
+
     def _cut(self, size: int) -> None:
         descriptor = self._open()
+        self._synced = False
         os.ftruncate(descriptor, size)
         os.lseek(descriptor, size, os.SEEK_SET)
 

@@ -15,6 +15,9 @@ from aar.web.kept import LARGEST, offer
 from aar.web.metrics import Metrics
 from regkit.oci.digest import Digest
 
+_TOLD = 16 * 1024 * 1024
+"""Bytes of a download between two additions to the metric: each would cost what a check does."""
+
 
 def create_blobs(registry: Registry, access: Access, metrics: Metrics) -> Blueprint:
     """Make the routes of blobs."""
@@ -39,7 +42,7 @@ def create_blobs(registry: Registry, access: Access, metrics: Metrics) -> Bluepr
                 return _elsewhere(link, wanted)
         response = Response(status=206 if span else 200, content_type="application/octet-stream")
         if request.method == "GET" and whole.length:
-            chunks = registry.repositories.read_blob(name, wanted, whole.start, whole.stop)
+            chunks = registry.repositories.read_blob(wanted, whole.start, whole.stop)
             if whole.length <= LARGEST:
                 response.response = [b"".join(chunks)]
             else:
@@ -55,9 +58,16 @@ def create_blobs(registry: Registry, access: Access, metrics: Metrics) -> Bluepr
         return Response(status=202)
 
     def _counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            metrics.sent.inc(len(chunk))
-            yield chunk
+        untold = 0
+        try:
+            for chunk in chunks:
+                untold += len(chunk)
+                if untold >= _TOLD:
+                    metrics.sent.inc(untold)
+                    untold = 0
+                yield chunk
+        finally:
+            metrics.sent.inc(untold)
 
     return routes
 
