@@ -141,6 +141,30 @@ def test_what_takes_long_runs_where_the_owner_says(tmp_path: Path):
         staged.publish()
 
 
+def test_the_disk_is_set_to_work_before_the_end_and_its_fault_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A fault of writing back is told to one call only; that must not be one nobody listens to."""
+    flushed: list[int] = []
+
+    def broken(descriptor: int) -> None:
+        flushed.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    def later(call: Callable[[], None]) -> Callable[[], object]:
+        return call
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    piece = b"x" * 2**20
+    with FileBlobStore(tmp_path, later).stage("u1") as staged:
+        for _ in range(12):
+            staged.write(piece)
+        assert not flushed
+        with pytest.raises(OSError, match="Input/output"):
+            staged.seal(Digest.of(piece * 12))
+        assert flushed
+
+
 def test_a_cut_while_hashing_starts_anew(tmp_path: Path):
     pending: list[Callable[[], None]] = []
 

@@ -36,6 +36,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _HASH_CHUNK = 1024 * 1024
 _WORTH_A_THREAD = 256 * 1024
 """Bytes whose hashing takes longer than handing them to a thread."""
+_FLUSHED = 8 * 1024 * 1024
+"""Bytes after which the disk is set to work, rather than at the end with all of them."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Aside = Callable[[Callable[[], None]], Callable[[], object]]
@@ -245,6 +247,8 @@ class FileStaged:
         # Kept only while it covers exactly what is in the file, once `_hashed()` has returned.
         self._hasher: Any = new_hasher("sha256") if self._size == 0 else None
         self._hashed: Callable[[], object] = _nothing
+        self._flushed: Callable[[], object] = _nothing
+        self._unflushed = 0
         self._synced = self._folder_synced = False
         self._sealed: Digest | None = None
 
@@ -270,6 +274,9 @@ class FileStaged:
         if self._hasher is not None:
             self._hash_aside(view)
         self._size += written
+        self._unflushed += written
+        if self._unflushed >= _FLUSHED:
+            self._flush_aside()
 
     def sync(self) -> None:
         """Make everything written so far durable, the file's name included."""
@@ -331,6 +338,8 @@ class FileStaged:
     def close(self) -> None:
         """Let go of the file and its lock."""
         if self._descriptor is not None:
+            with suppress(OSError):
+                self._flushed()
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -362,11 +371,20 @@ class FileStaged:
         else:
             self._hashed = self._aside(lambda: update(view))
 
+    def _flush_aside(self) -> None:
+        """Write to disk what is there while the next pieces arrive."""
+        descriptor = self._open()
+        with _full_disk():
+            self._flushed()  # a fault is told once: whoever missed it would take all for safe
+            self._flushed = self._aside(lambda: os.fdatasync(descriptor))
+        self._unflushed = 0
+
     def _sync_content(self) -> None:
         if self._synced:
             return
         descriptor = self._open()
         with _full_disk():
+            self._flushed()
             failpoints.reach("blob.fsync:before")
             self._aside(lambda: os.fsync(descriptor))()
             failpoints.reach("blob.fsync:after")
