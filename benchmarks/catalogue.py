@@ -101,7 +101,7 @@ def check(home: Path, sample: Entry, total: int) -> None:
         for content in (sample.config, *sample.files):
             digest = Digest.of(content)
             assert registry.repositories.blob_size(repository, digest) == len(content)
-            assert b"".join(registry.repositories.read_blob(repository, digest)) == content
+            assert b"".join(registry.repositories.read_blob(digest)) == content
         listed = registry.applications.get(sample.key.name).versions
         assert sample.digest in {version.digest for version in listed}
 

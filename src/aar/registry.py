@@ -15,7 +15,6 @@ from aar.repositories import Repositories
 from aar.settings import Settings
 from aar.uploads import Uploads
 from regkit.blobs import BlobStore
-from regkit.blobs.files import Aside
 from regkit.database import Database
 from regkit.errors import Unavailable
 from regkit.leases import Lease
@@ -42,16 +41,13 @@ def blob_root(home: Path, settings: Settings) -> Path:
 class Registry:
     """Opens the state root `home`, makes what is missing, and migrates the database.
 
-    Several processes may hold the same one. `aside` runs what takes long without Python (see
-    `regkit.blobs.files.Aside`).
+    Several processes may hold the same one.
 
     Attributes: home, settings, database, blobs, audit, trust, feed, uploads, repositories,
     applications, janitor.
     """
 
-    def __init__(
-        self, home: Path, settings: Settings | None = None, aside: Aside | None = None
-    ) -> None:
+    def __init__(self, home: Path, settings: Settings | None = None) -> None:
         """Raises Invalid for settings that can't work, Unavailable for a root that can't."""
         self.home = home
         self.settings = settings or Settings()
@@ -59,7 +55,7 @@ class Registry:
         root = blob_root(home, self.settings)
         try:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.blobs: BlobStore = open_blobs(self.settings.storage, root, aside)
+            self.blobs: BlobStore = open_blobs(self.settings.storage, root)
         except OSError as error:
             raise Unavailable(
                 f"{error.filename or data} can't be used ({error.strerror}): check its owner and "

@@ -43,7 +43,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     settings = _settings(home, log_format)
     server_identity = _identity(home, settings)
     # Migrate once, and find a bad state root or wrong keys before any worker does.
-    with _open(home, settings) as registry:
+    with Registry(home, settings) as registry:
         try:
             registry.blobs.check()
             _ = registry.storage_authorities
@@ -88,20 +88,11 @@ def _reload(home: Path, log_format: logs.Format) -> identity.Identity:
     return _identity(home, _settings(home, log_format))
 
 
-def _open(home: Path, settings: Settings) -> Registry:
-    return Registry(home, settings, aside=_in_thread)
-
-
-def _in_thread(call: Callable[[], None]) -> Callable[[], object]:
-    """Begin what takes long in gevent's pool, so that other requests go on."""
-    return gevent.get_hub().threadpool.spawn(call).get
-
-
 def _make_app(home: Path, settings: Settings) -> Callable[..., object]:
     """Make the application of one worker, with a connection to the database of its own."""
     from aar.web import create_app  # noqa: PLC0415 - reads where the metrics go
 
-    registry = _open(home, settings)
+    registry = Registry(home, settings)
     refusals = Refusals(registry.audit.write)
     gevent.spawn(_keep_clean, registry)
     gevent.spawn(_write_down, refusals)

@@ -26,7 +26,6 @@ from ams.packages.staging import PREFIX
 from ams.settings import Settings
 from ams.sync.engine import Engine
 from ams.sync.registry import Connect, Door, connector
-from ams.sync.transfer import off_loop
 from ams.sync.turns import Turns
 from regkit import identity, logs, pinned
 from regkit.blobs import BlobStore, FileBlobStore
@@ -81,7 +80,7 @@ class Service:
         root = self.settings.blob_root(home)
         try:
             (home / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.blobs: BlobStore = FileBlobStore(root, off_loop)
+            self.blobs: BlobStore = FileBlobStore(root)
             self._lock = locks.take(home / locks.STATE, shared=True, seconds=STATE_PATIENCE)
             if self._lock is None:
                 raise Unavailable("the state is being restored: try again when that is done")

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from regkit.blobs import BlobStore, FileBlobStore
-from regkit.blobs.files import Aside
 from regkit.errors import Invalid
 from regkit.settings import Duration, Section
 
@@ -156,14 +155,14 @@ def authorities(storage: Storage) -> str:
         raise Invalid(f"storage.s3.ca-file: {s3.ca_file} can't be read: {error}") from None
 
 
-def open_blobs(storage: Storage, folder: Path, aside: Aside | None = None) -> BlobStore:
+def open_blobs(storage: Storage, folder: Path) -> BlobStore:
     """Return the blob store that the settings describe; nothing is asked of a server yet.
 
-    `folder` is for files, unless the settings name another; `aside` is as in `FileBlobStore`.
+    `folder` is for files, unless the settings name another.
     Raises Invalid when S3 is wanted and can't be used, OSError for a folder that can't.
     """
     if storage.s3 is None:
-        return FileBlobStore(folder, aside) if aside else FileBlobStore(folder)
+        return FileBlobStore(folder)
     try:
         from regkit.blobs.s3 import S3BlobStore  # noqa: PLC0415 - slow, and an optional engine
     except ImportError as error:

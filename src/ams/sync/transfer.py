@@ -7,7 +7,6 @@ runner's business.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -167,17 +166,3 @@ def _receive(staged: Staged, stream: BlobStream, size: int, count: Count) -> Non
         count(len(chunk))
         # One bulk transfer must not starve the API: under gevent this lets others run.
         time.sleep(0)
-
-
-def off_loop(function: Callable[[], _T]) -> _T:
-    """Run something slow that doesn't wait on sockets (fsync, hashing) beside the event loop.
-
-    For blob stores: under `ams serve` threads are greenlets, which a long fsync would all stop;
-    elsewhere this is a plain call.
-    """
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
-        return function()
-    import gevent  # noqa: PLC0415 - only where it is in use anyway
-
-    return gevent.get_hub().threadpool.apply(function)

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from regkit import failpoints
+from regkit.aside import Aside, aside, nothing
 from regkit.blobs.protocol import (
     READ_CHUNK,
     BlobInfo,
@@ -40,31 +41,16 @@ _FLUSHED = 8 * 1024 * 1024
 """Bytes after which the disk is set to work, rather than at the end with all of them."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
-Aside = Callable[[Callable[[], None]], Callable[[], object]]
-"""Begins a call that takes long without Python, such as fsync; returns what waits for its end.
-
-Under gevent that is a thread of its pool: others are served meanwhile.
-"""
-
-
-def _here(call: Callable[[], None]) -> Callable[[], object]:
-    call()
-    return _nothing
-
-
-def _nothing() -> None:
-    return
-
 
 class FileBlobStore:
     """A blob store below one folder. See `BlobStore` for the methods' rules."""
 
     remote = False
 
-    def __init__(self, root: Path, aside: Aside = _here) -> None:
-        """Use `root`, which is created; `aside` runs what takes long.
+    def __init__(self, root: Path, aside: Aside = aside) -> None:
+        """Use `root`, which is created; `aside` begins what takes long.
 
-        Then what is written to a staged file must not change afterwards: it is hashed later.
+        So what is written to a staged file must not change afterwards: it may be hashed later.
         """
         self._blobs = root / "blobs"
         self._uploads = root / "uploads"
@@ -246,8 +232,8 @@ class FileStaged:
         self._size = os.lseek(descriptor, 0, os.SEEK_END)
         # Kept only while it covers exactly what is in the file, once `_hashed()` has returned.
         self._hasher: Any = new_hasher("sha256") if self._size == 0 else None
-        self._hashed: Callable[[], object] = _nothing
-        self._flushed: Callable[[], object] = _nothing
+        self._hashed: Callable[[], object] = nothing
+        self._flushed: Callable[[], object] = nothing
         self._unflushed = 0
         self._synced = self._folder_synced = False
         self._sealed: Digest | None = None
