@@ -1,15 +1,20 @@
-"""What several folders of tests share: the database engines."""
+"""What several folders of tests share: the engines, and how many tests ran on each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aar.registry import Registry
 from aar.settings import Settings
-from support import postgresql
+from support import counts, engines, postgresql
+
+pytest_configure = counts.pytest_configure
+pytest_itemcollected = counts.pytest_itemcollected
+pytest_terminal_summary = counts.pytest_terminal_summary
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
@@ -42,6 +47,14 @@ def databases(
         pytest.skip(reason)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module", params=engines.pairs())
+def pair(
+    request: pytest.FixtureRequest, postgresql_server: Callable[[], postgresql.Server]
+) -> dict[str, Any]:
+    """Give the settings of a registry on one pair of engines; the module's tests run on each."""
+    return engines.settings_for(request.param, postgresql_server)
 
 
 @pytest.fixture

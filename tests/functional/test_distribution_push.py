@@ -25,8 +25,8 @@ MISSING = "sha256:" + "0" * 64
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("push")) as server:
+def server(pair, tmp_path_factory):
+    with running(tmp_path_factory.mktemp("push"), settings=pair) as server:
         yield server
 
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
+from typing import Any
 
 import pytest
 
+from support import postgresql
 from support import radosgw as _radosgw
+
+PAIRS = ("sqlite+files", "sqlite+s3", "postgresql+files", "postgresql+s3")
+"""A registry's database and where its blobs are."""
+SHORT = ("sqlite+files", "postgresql+s3")
+"""Each engine once: what runs unless ENGINE_PAIRS=all asks for all of them."""
 
 _servers = ExitStack()
 atexit.register(_servers.close)
@@ -25,6 +33,25 @@ def radosgw() -> _radosgw.RadosGateway:
     if reason := _radosgw.missing():
         unavailable(reason)
     return _servers.enter_context(_radosgw.running())
+
+
+def pairs() -> tuple[str, ...]:
+    """The pairs of engines that this run is for."""
+    return PAIRS if os.environ.get("ENGINE_PAIRS") == "all" else SHORT
+
+
+def settings_for(pair: str, server: Callable[[], postgresql.Server]) -> dict[str, Any]:
+    """`database` and `storage` of a conf/main.yaml for one of PAIRS, both empty."""
+    database, _, storage = pair.partition("+")
+    settings: dict[str, Any] = {}
+    if database == "postgresql":
+        if reason := postgresql.missing():
+            unavailable(reason)
+        settings["database"] = {"url": server().url(server().create())}
+    if storage == "s3":
+        gateway = radosgw()
+        settings["storage"] = {"s3": gateway.settings(gateway.new_prefix())}
+    return settings
 
 
 def unavailable(reason: str) -> None:

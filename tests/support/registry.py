@@ -136,7 +136,11 @@ class RegistrySession(requests.Session):
         if str(url).startswith("/"):
             url = self._server.url + url
         more.setdefault("timeout", 60)
-        return super().request(method, url, *args, **more)
+        follow = more.pop("allow_redirects", True)
+        answer = super().request(method, url, *args, allow_redirects=False, **more)
+        if follow and answer.status_code == 307:
+            return self._server.follow(answer, more.get("headers") or {})
+        return answer
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ class RunningRegistry:
 
     def __init__(self, home: Path, settings: Mapping[str, Any]) -> None:
         self.home = home
+        self.settings = settings
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._sessions: list[RegistrySession] = []
@@ -297,6 +302,18 @@ class RunningRegistry:
         return entry
 
     # -- callers --------------------------------------------------------------------------------
+
+    def follow(self, answer: requests.Response, headers: Mapping[str, str]) -> requests.Response:
+        """Fetch what a redirect to the bucket leads to, as any client does: as a stranger.
+
+        `headers` are those of the first request. The redirect is the answer's `history`.
+        """
+        with requests.Session() as session:
+            session.trust_env = False
+            session.verify = self.settings["storage"]["s3"]["ca-file"]
+            found = session.get(answer.headers["Location"], headers=headers, timeout=60)
+        found.history = [answer]
+        return found
 
     def new_session(self, identity: ClientIdentity | None) -> RegistrySession:
         """A session, with connections of its own, of whoever has `identity`."""

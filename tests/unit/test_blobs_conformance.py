@@ -19,10 +19,15 @@ Open = Callable[[], BlobStore]
 
 
 @pytest.fixture(params=["files", "s3"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+def store_kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def reopen(store_kind: str, tmp_path: Path) -> Iterator[Open]:
     """Opens the same store anew, as another process would."""
     opened: list[BlobStore] = []
-    if request.param == "s3":
+    if store_kind == "s3":
         gateway = engines.radosgw()
         settings = S3Storage.model_validate(gateway.settings(gateway.new_prefix()))
         make: Open = lambda: S3BlobStore(settings)  # noqa: E731
@@ -280,3 +285,24 @@ def test_a_store_has_no_strays_of_its_own(store: BlobStore):
     with store.stage("u2") as staged:
         staged.write(b"more")
     assert list(store.strays()) == []
+
+
+def test_a_store_has_one_owner_until_it_is_replaced(store: BlobStore, reopen: Open):
+    assert store.owner() is None
+    assert store.claim("a" * 32) == "a" * 32
+    other = reopen()
+    assert other.owner() == "a" * 32
+    assert other.claim("a" * 32) == "a" * 32
+    assert other.claim("b" * 32) == "a" * 32
+    assert other.claim("b" * 32, replace=True) == "b" * 32
+    assert store.owner() == "b" * 32
+
+
+def test_its_owner_is_neither_blob_nor_stray_nor_left_over(store: BlobStore):
+    digest = keep(store, b"content")
+    store.claim("a" * 32)
+    assert [info.digest for info in store.blobs()] == [digest]
+    assert list(store.strays()) == []
+    assert store.staged() == []
+    store.tidy(datetime.now(timezone.utc) + timedelta(days=1))
+    assert store.owner() == "a" * 32

@@ -36,7 +36,10 @@ def create_blobs(registry: Registry, access: Access, metrics: Metrics) -> Bluepr
             response.headers["Content-Range"] = f"bytes */{size}"
             return response
         whole = span or ranges.Span(0, size)
-        if request.method == "GET" and whole.length:
+        # A client repeats its Range where it is sent to, so that one which isn't followed is
+        # answered here.
+        repeatable = span is not None or "Range" not in request.headers
+        if request.method == "GET" and whole.length and repeatable:
             link = registry.repositories.blob_link(wanted)
             if link is not None:
                 return _elsewhere(link, wanted)
