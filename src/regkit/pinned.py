@@ -117,6 +117,23 @@ class PinnedAdapter(HTTPAdapter):
         )
 
 
+def reason(fault: BaseException) -> str:
+    """Return the innermost reason of a fault, as the operating system words it, in one line.
+
+    What requests itself says repeats the whole URL, which may let in whoever reads it.
+    """
+    inner: BaseException | None = fault
+    for _ in range(10):
+        if inner is None:
+            break
+        fault = inner
+        first = inner.args[0] if inner.args else None
+        further = (getattr(inner, "reason", None), first, inner.__cause__)
+        inner = next((each for each in further if isinstance(each, BaseException)), None)
+    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    return "".join(c if c.isprintable() else " " for c in str(text)).strip()[:300]
+
+
 def _context(identity: Identity | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,11 +1,13 @@
 """Where sound content may be taken from: folders, backups, other registries.
 
-What a source gives is hostile until its digest was compared, which `repair` does. Folders may be
-another service's data, an OCI image layout or the storage of a Docker registry.
+What a source gives is hostile until its size and digest were compared, which `repair` does.
+Folders may be another service's data, an OCI image layout or the storage of a Docker registry. A
+registry may send on to where it keeps its blobs (`regkit.elsewhere`).
 """
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +20,12 @@ from regkit.oci.digest import Digest
 if TYPE_CHECKING:
     import requests
 
+    from regkit.elsewhere import Elsewhere
+
 CHUNK = 1024 * 1024
+MAX_JSON = 1024 * 1024
+REDIRECT = 307
+"""What a registry answers to a download from a bucket; no other redirection is followed."""
 
 _LAYOUTS = (
     "blobs/{algorithm}/{start}/{hex}",
@@ -102,29 +109,28 @@ class Archive:
 
 
 class Registry:
-    """Another registry, over its distribution API. `session` trusts it and nobody else."""
+    """Another registry, over its distribution API. `session` trusts it and nobody else.
+
+    Where it keeps its blobs in a bucket it answers 307, which is followed once: to an https URL
+    whose server is certified by a public authority or by one that the registry names. That server
+    gets neither our certificate nor a header.
+    """
 
     def __init__(self, url: str, session: requests.Session) -> None:
         self.name = url.rstrip("/")
         self._session = session
+        self._elsewhere: Elsewhere | None = None
 
     def read(self, digest: Digest, places: Sequence[str]) -> Iterator[bytes] | None:
         """Return the blob of the first repository that has it."""
-        from requests import RequestException  # noqa: PLC0415 - costs 100 ms, seldom needed
-
         for place in places:
-            try:
-                response = self._session.get(
-                    f"{self.name}/v2/{place}/blobs/{digest}",
-                    stream=True,
-                    allow_redirects=False,
-                    headers={"Accept-Encoding": "identity"},
-                )
-            except RequestException as error:
-                raise Unavailable(f"{self.name} can't be reached: {error}") from None
+            response = self._get(f"/v2/{place}/blobs/{digest}")
             if response.status_code == 200:
-                return self._pieces(response)
+                return self._pieces(response, self.name)
+            location = response.headers.get("Location", "")
             response.close()
+            if response.status_code == REDIRECT:
+                return self._follow(location)
             if response.status_code != 404:
                 raise Unavailable(f"{self.name} answered {response.status_code} for {digest}")
         return None
@@ -132,15 +138,62 @@ class Registry:
     def close(self) -> None:
         """Close its connections."""
         self._session.close()
+        if self._elsewhere is not None:
+            self._elsewhere.close()
 
-    def _pieces(self, response: requests.Response) -> Iterator[bytes]:
-        from requests import RequestException  # noqa: PLC0415
+    def _get(self, path: str) -> requests.Response:
+        with _foreign_faults(f"{self.name} can't be reached"):
+            return self._session.get(
+                self.name + path,
+                stream=True,
+                allow_redirects=False,
+                headers={"Accept-Encoding": "identity"},
+            )
 
-        with response:
-            try:
-                yield from response.iter_content(CHUNK)
-            except RequestException as error:
-                raise Unavailable(f"{self.name} stopped sending: {error}") from None
+    def _follow(self, location: str) -> Iterator[bytes]:
+        from regkit.elsewhere import Elsewhere, host_of  # noqa: PLC0415 - as in _foreign_faults
+
+        try:
+            host = host_of(location)
+        except Unavailable as error:
+            raise Unavailable(f"{self.name}: {error}") from None
+        if self._elsewhere is None:
+            self._elsewhere = Elsewhere(self._authorities())
+        with _foreign_faults(f"{host}, where {self.name} keeps its files, can't be reached"):
+            return self._pieces(self._elsewhere.get(location), host)
+
+    def _authorities(self) -> str:
+        """Ask, in PEM, who may certify where it keeps its blobs; empty: public authorities."""
+        content = b""
+        with self._get("/1.0") as response:
+            for piece in self._pieces(response, self.name):
+                content += piece
+                if len(content) > MAX_JSON:
+                    raise Unavailable(f"{self.name} answers with too much: is it a registry?")
+        try:
+            found = json.loads(content)["metadata"].get("storage_authorities", "")
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            raise Unavailable(f"{self.name} says not where it keeps its files") from None
+        return found if isinstance(found, str) else ""
+
+    def _pieces(self, response: requests.Response, name: str) -> Iterator[bytes]:
+        # As it comes: what is packed could be a thousand times as large.
+        with response, _foreign_faults(f"{name} stopped sending"):
+            yield from response.raw.stream(CHUNK, decode_content=False)
+
+
+@contextmanager
+def _foreign_faults(what: str) -> Iterator[None]:
+    """Turn the faults of requests, urllib3 and sockets into Unavailable; `what` says so."""
+    from requests import RequestException  # noqa: PLC0415 - costs 100 ms, seldom needed
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
+    from regkit.pinned import reason  # noqa: PLC0415
+
+    try:
+        yield
+    except (RequestException, HTTPError, OSError) as error:
+        raise Unavailable(f"{what}: {reason(error)}") from None
 
 
 @contextmanager
