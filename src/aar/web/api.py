@@ -21,6 +21,7 @@ from aar.registry import Registry
 from aar.web.access import Access, current
 from aar.web.kept import offer
 from aar.web.metrics import Metrics
+from aar.web.pages import Pages
 from aar.web.watcher import Watcher
 from regkit import rest
 from regkit.errors import Invalid, NotFound
@@ -46,6 +47,7 @@ def create_api(registry: Registry, access: Access, watcher: Watcher, metrics: Me
     access.open_to_all("status")
     access.open_to_all("root")
     access.open_to_loopback("metrics")
+    pages = Pages(registry.feed.read, lambda: watcher.version)
 
     @app.get("/1.0/status", endpoint="status")
     def status() -> Response:
@@ -117,11 +119,9 @@ def create_api(registry: Registry, access: Access, watcher: Watcher, metrics: Me
 
     def _next_page(since: Cursor | None, limit: int, deadline: float) -> Page:
         known = request.if_none_match
-        while True:
-            version = watcher.version
-            page = registry.feed.read(since, limit)
-            fresh = not known.contains(str(page.head)) if known else bool(page.changes)
-            if fresh or time.monotonic() >= deadline:
+        while time.monotonic() < deadline:
+            version, page = pages.read(since, limit)
+            if not known.contains(str(page.head)) if known else bool(page.changes):
                 return page
             with metrics.waiting.track_inprogress():
                 changed = watcher.wait(version, deadline)
@@ -129,6 +129,7 @@ def create_api(registry: Registry, access: Access, watcher: Watcher, metrics: Me
             access.require(writing=False)
             if not changed:
                 return page
+        return registry.feed.read(since, limit)
 
     @app.get("/metrics", endpoint="metrics")
     def show_metrics() -> Response:

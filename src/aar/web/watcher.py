@@ -1,8 +1,9 @@
 """Wakes the requests that wait for something new.
 
 One greenlet per worker looks at the database's version, and only while somebody waits: thousands
-of waiting clients cost one cheap look. It knows nothing of what changed: whoever is woken looks
-for itself, so that a change of the feed and a change of trust both reach a waiting client.
+of waiting clients cost one cheap look. It knows nothing of what changed: whoever is woken looks,
+together with the others (`pages`), so that a change of the feed and a change of trust both reach
+a waiting client.
 """
 
 from __future__ import annotations
