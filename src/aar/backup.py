@@ -2,22 +2,27 @@
 
 What outlives a restore, beside revocations: the audit log, what is in quarantine, and the memory
 of what every key once meant, so that none is ever given other content. The change feed begins a
-new epoch, so that no reader takes the past for the present.
+new epoch, so that no reader takes the past for the present. The registry's identity stays that of
+the place, whoever made the backup.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from aar import applications, audit, feed, quarantine, schema
+from aar import applications, audit, deployment, feed, quarantine, schema
 from aar.audit import Record
+from aar.feed import Cursor
 from aar.registry import MIGRATIONS, blob_root, database_url
 from aar.settings import CERTIFICATE, CONFIGURATION, KEY, Settings
+from regkit.database import Database
 from regkit.oci.digest import Digest
 from regkit.storage import open_blobs
+from regkit.trust import MANUAL, Change, Entry, carrying
 from regkit.upkeep.scrub import Wanted
 from regkit.upkeep.state import Adoption, State, database_file
 
@@ -30,7 +35,7 @@ def state(home: Path, settings: Settings) -> State:
     return State(
         service="aar",
         home=home,
-        database=database_file(database_url(home, settings)),
+        database=database_file(database_url(home, settings), _afterwards(settings)),
         scripts=MIGRATIONS,
         configuration=CONFIGURATION,
         keys=(CERTIFICATE, KEY),
@@ -38,8 +43,30 @@ def state(home: Path, settings: Settings) -> State:
         trust=schema.trust,
         wanted=_wanted,
         contents=_contents,
-        adopt=_adopt,
+        adopt=partial(_adopt, home),
     )
+
+
+def _afterwards(settings: Settings) -> str:
+    """Say what belongs to the backup of a database that a server keeps, and to its restore."""
+    blobs = "keep the bucket's versions" if settings.storage.s3 else "then copy the blobs"
+    return f"{blobs}, and after a restore run 'aar epoch rotate' before the registry starts"
+
+
+def settle(database: Database, revoked: Sequence[Entry] = ()) -> tuple[Cursor, list[Entry]]:
+    """Do for a database that was restored by its own means what `restore` does for a file.
+
+    That is: revocations from a list that was kept elsewhere, and a new epoch of the feed. Returns
+    where the feed stands, and what wasn't revoked before.
+    """
+    with database.write() as connection:
+        carried = carrying.carry(connection, schema.trust, revoked)
+        for entry in carried:
+            audit.trust_changed(connection, Change("revoked", entry, MANUAL))
+        epoch = feed.rotate(connection)
+        by = "the database's own means"
+        audit.append(connection, [Record("registry-restored", by, detail={"epoch": epoch})])
+        return feed.head_of(connection), carried
 
 
 def _wanted(connection: sa.Connection) -> Iterator[Wanted]:
@@ -67,9 +94,14 @@ def _contents(connection: sa.Connection) -> str:
     return ", ".join(found)
 
 
-def _adopt(adoption: Adoption) -> list[str]:
+def _adopt(home: Path, adoption: Adoption) -> list[str]:
     new, now = adoption.new, adoption.now
     remarks = []
+    known = deployment.remembered(home)
+    if known is None and adoption.old is not None:
+        known = deployment.identity(adoption.old)
+    if known is not None:
+        deployment.set_identity(new, known)
     for start in range(0, len(adoption.lost), PAGE):
         digests = [str(digest) for digest in adoption.lost[start : start + PAGE]]
         blob = schema.blob

@@ -122,7 +122,7 @@ def append(connection: sa.Connection, changes: Sequence[NewChange]) -> None:
 
 
 class Feed:
-    """Reads the feed, and begins a new history."""
+    """Reads the feed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -130,7 +130,7 @@ class Feed:
     def head(self) -> Cursor:
         """Return the epoch and the last number given; its cost doesn't grow with the feed."""
         with self._database.read() as connection:
-            return _head(connection)
+            return head_of(connection)
 
     def read(self, since: Cursor | None = None, limit: int = MAX_LIMIT) -> Page:
         """Return the changes after `since` (None: from the beginning), oldest first.
@@ -142,7 +142,7 @@ class Feed:
             raise Invalid("limit must be at least 1")
         table = schema.change
         with self._database.read() as connection:
-            head = _head(connection)
+            head = head_of(connection)
             since = since or Cursor(head.epoch, 0)
             if since.epoch != head.epoch:
                 raise EpochChanged(head)
@@ -158,15 +158,6 @@ class Feed:
         seen = changes[-1].seq if changes else since.seq
         return Page(head, Cursor(head.epoch, seen), changes)
 
-    def rotate_epoch(self) -> Cursor:
-        """Begin a new history with the same changes; every reader must read anew.
-
-        To be called after a backup was restored.
-        """
-        with self._database.write() as connection:
-            rotate(connection)
-            return _head(connection)
-
 
 def rotate(connection: sa.Connection) -> str:
     """Begin a new history, in the caller's transaction; return its epoch."""
@@ -180,7 +171,8 @@ def new_epoch() -> str:
     return secrets.token_hex(16)
 
 
-def _head(connection: sa.Connection) -> Cursor:
+def head_of(connection: sa.Connection) -> Cursor:
+    """Return where the feed stands, in the caller's transaction."""
     row = connection.execute(sa.select(schema.feed.c.epoch, schema.feed.c.seq)).one()
     return Cursor(row.epoch, row.seq)
 

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 import yaml
 
-from aar import schema
+from aar import deployment, schema
 from aar.registry import MIGRATIONS, blob_root, database_url
 from aar.settings import CONFIGURATION, Settings
 from regkit.database import Database
@@ -114,6 +114,8 @@ class Migration:
                     _check_alone(source)
                     self._check_rows(source, target)
                     counts = moving.rows(source, target, _tables(), schema.audit)
+            if self.moves_storage:
+                self._to.claim(self._identity())
             switch()
             return counts
 
@@ -154,7 +156,16 @@ class Migration:
         with locks.held(self._home / locks.STATE, busy):
             yield
 
+    def _identity(self) -> str:
+        with self._source.read() as connection:
+            return deployment.identity(connection) or ""
+
     def _check_target(self) -> None:
+        if self.moves_storage and self._to.owner() not in (None, self._identity()):
+            raise Conflict(
+                "the storage to move to holds the files of another registry: give another bucket, "
+                "prefix or folder"
+            )
         if self.moves_database:
             with self._source.read() as source, self._target.read() as target:
                 self._check_rows(source, target)
@@ -244,7 +255,7 @@ def _state(connection: sa.Connection) -> _State:
     rows = any(
         connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first()
         for table in _tables()
-        if table is not schema.feed
+        if table not in (schema.feed, schema.deployment)
     )
     return _State(feed.epoch, feed.seq, logged, not rows and feed.seq == 0)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from aar import audit, schema
+from aar import audit, deployment, schema
 from aar.applications import Applications
 from aar.audit import Audit
 from aar.feed import Feed
@@ -41,13 +41,16 @@ def blob_root(home: Path, settings: Settings) -> Path:
 class Registry:
     """Opens the state root `home`, makes what is missing, and migrates the database.
 
-    Several processes may hold the same one.
+    Several processes may hold the same one. `foreign`: also when the database is another
+    registry's than the root was used with, which `adopt` then makes its own.
 
     Attributes: home, settings, database, blobs, audit, trust, feed, uploads, repositories,
     applications, janitor.
     """
 
-    def __init__(self, home: Path, settings: Settings | None = None) -> None:
+    def __init__(
+        self, home: Path, settings: Settings | None = None, *, foreign: bool = False
+    ) -> None:
         """Raises Invalid for settings that can't work, Unavailable for a root that can't."""
         self.home = home
         self.settings = settings or Settings()
@@ -67,7 +70,11 @@ class Registry:
         try:
             self.database = Database(database_url(home, self.settings))
             try:
-                self.database.migrate(MIGRATIONS)
+                name = self.database.name
+                check = partial(deployment.check_database, home, name=name)
+                self.database.migrate(MIGRATIONS, None if foreign else check)
+                if not foreign:
+                    deployment.remember(home, self.database)
             except BaseException:
                 self.database.close()
                 raise
@@ -102,6 +109,27 @@ class Registry:
         Read once: the registry's own client of the bucket doesn't notice a new file either.
         """
         return authorities(self.settings.storage)
+
+    def check_storage(self) -> None:
+        """Check that the blob store is this registry's. Raises Invalid, Unavailable."""
+        deployment.check_storage(self.database, self.blobs)
+
+    @property
+    def identity(self) -> str:
+        """What tells this database's registry from every other."""
+        with self.database.read() as connection:
+            return deployment.identity(connection) or ""
+
+    def remember(self) -> bool:
+        """Let the state root remember its registry, once there is something to lose.
+
+        Returns whether it does.
+        """
+        return deployment.remember(self.home, self.database)
+
+    def adopt(self) -> str:
+        """Make root and blob store belong to this database's registry; return its identity."""
+        return deployment.adopt(self.home, self.database, self.blobs)
 
     def close(self) -> None:
         """Close database and blob store; idempotent."""

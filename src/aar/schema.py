@@ -158,6 +158,15 @@ audit = sa.Table(
 )
 
 
+# Which registry it is; see `aar.deployment`.
+deployment = sa.Table(
+    "deployment",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="one_row"), primary_key=True),
+    sa.Column("identity", sa.String(32), nullable=False),
+)
+
+
 def to_text(moment: datetime) -> str:
     """Return a time (aware) as the tables keep it."""
     return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")

@@ -31,6 +31,9 @@ log = logs.get("aar.serve")
 FLUSH_SECONDS = 1.0
 """How long a refusal waits until it is written to the audit log."""
 
+REMEMBER_SECONDS = 5.0
+"""How soon the state root remembers a registry that begins to be used."""
+
 COMMON_NAME = "aar"
 
 
@@ -46,6 +49,7 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
     with Registry(home, settings) as registry:
         try:
             registry.blobs.check()
+            registry.check_storage()
             _ = registry.storage_authorities
         except Unavailable as error:
             # What needs no blob is answered all the same, and the rest as soon as it is back.
@@ -95,6 +99,7 @@ def _make_app(home: Path, settings: Settings) -> Callable[..., object]:
     registry = Registry(home, settings)
     refusals = Refusals(registry.audit.write)
     gevent.spawn(_keep_clean, registry)
+    gevent.spawn(_remember, registry)
     gevent.spawn(_write_down, refusals)
     atexit.register(refusals.flush, final=True)
     return create_app(registry, refusals, serving.stopping)
@@ -110,6 +115,17 @@ def _write_down(refusals: Refusals) -> None:
         refusals.flush()
 
 
+def _remember(registry: Registry) -> None:
+    """Let the state root remember which registry it served, as soon as that is used."""
+    while True:
+        try:
+            if registry.remember():
+                return
+        except (ServiceError, OSError) as error:
+            log.warning("not-remembered", reason=str(error))
+        gevent.sleep(REMEMBER_SECONDS)
+
+
 def _keep_clean(registry: Registry) -> None:
     """Run the janitor now and then, in whichever worker gets the lock, for as long as it lives."""
     interval = registry.settings.janitor.interval.total_seconds()
@@ -120,6 +136,7 @@ def _keep_clean(registry: Registry) -> None:
         try:
             # Of several machines on one database, the first for which it is due.
             due = registry.settings.janitor.interval * 0.9
+            registry.check_storage()  # it may have been away when the server was started
             done = registry.janitor.run(datetime.now(timezone.utc), every=due)
         except (ServiceError, OSError) as error:
             log.warning("janitor-failed", reason=str(error))

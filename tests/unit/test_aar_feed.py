@@ -137,7 +137,9 @@ def test_a_cursor_of_another_epoch_or_beyond_the_head_is_told_apart(database: Da
 def test_a_new_epoch_keeps_the_changes_and_refuses_old_cursors(database: Database):
     append(database, 0)
     old = Feed(database).head()
-    new = Feed(database).rotate_epoch()
+    with database.write() as connection:
+        feed.rotate(connection)
+        new = feed.head_of(connection)
     assert new.epoch != old.epoch
     assert new == Feed(database).head()
     with pytest.raises(EpochChanged):

@@ -15,6 +15,7 @@ from typing import IO, Literal
 import click
 
 from aar.cli import application, audit, certificate, epoch, quarantine, trust, upkeep
+from aar.cli.adopt import adopt
 from aar.cli.common import opened
 from aar.cli.migrate import migrate
 from regkit import cli as shared
@@ -119,6 +120,7 @@ cli.add_command(upkeep.gc)
 cli.add_command(upkeep.backup)
 cli.add_command(upkeep.restore)
 cli.add_command(migrate)
+cli.add_command(adopt)
 cli.add_command(shared.check_config_command("aar", _check_config))
 cli.add_command(shared.completion_command("aar"))
 

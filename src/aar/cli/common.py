@@ -24,10 +24,11 @@ class Group(click.Group):
 
 
 @contextmanager
-def opened() -> Iterator[Registry]:
+def opened(*, foreign: bool = False) -> Iterator[Registry]:
     """Open the registry of this machine's state root, as the user whom it belongs to.
 
-    Read all input before: what root may read, that user may not.
+    `foreign`: also when it is another than that root was used with. Read all input before: what
+    root may read, that user may not.
     """
     from aar.registry import Registry  # noqa: PLC0415 - SQLAlchemy and pydantic cost 300 ms
     from aar.settings import CONFIGURATION, Settings  # noqa: PLC0415
@@ -37,5 +38,6 @@ def opened() -> Iterator[Registry]:
     home = state_root("aar")
     with ownership.acting_as_owner(home, "registry"):
         swap.complete(home)
-        with Registry(home, load(home / CONFIGURATION, Settings)) as registry:
+        settings = load(home / CONFIGURATION, Settings)
+        with Registry(home, settings, foreign=foreign) as registry:
             yield registry

@@ -46,6 +46,7 @@ def _checked() -> Iterator[Checked]:
     from regkit import identity, pinned  # noqa: PLC0415
 
     with opened() as registry:
+        registry.check_storage()
 
         def connect(pin: Fingerprint) -> requests.Session:
             paths = registry.home / CLIENT_CERTIFICATE, registry.home / CLIENT_KEY
@@ -134,6 +135,7 @@ def gc(dry_run: bool, older_than: timedelta | None, output_format: str) -> None:
       sudo aar gc --older-than 1h
     """
     with opened() as registry:
+        registry.check_storage()
         counts = registry.janitor.run(
             datetime.now(timezone.utc),
             older_than=older_than,

@@ -1,6 +1,6 @@
 """Blobs as files: `blobs/<algorithm>/<first two digits>/<hex>`, staged content in `uploads/`.
 
-Damaged content goes to `damaged/`, which nothing reads.
+Damaged content goes to `damaged/`, which nothing reads; `blobs/owner` says whose store it is.
 Content is written to a file on the same file system, hashed, fsynced, renamed, and the folder
 fsynced: a blob is there whole or not at all. A writer holds an advisory lock (flock), which the
 kernel drops however the process ends. Nothing else may write below the root.
@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ _WORTH_A_THREAD = 256 * 1024
 """Bytes whose hashing takes longer than handing them to a thread."""
 _FLUSHED = 8 * 1024 * 1024
 """Bytes after which the disk is set to work, rather than at the end with all of them."""
+_OWNER = "owner"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -183,12 +185,39 @@ class FileBlobStore:
         for folder, _, names in os.walk(self._blobs):
             place = Path(folder).relative_to(self._blobs)
             for name in names:
-                if _digest(place, name) is None:
+                if _digest(place, name) is None and (place, name) != (Path(), _OWNER):
                     yield str(place / name)
 
     def tidy(self, before: datetime, *, dry_run: bool = False) -> Tidied:
         """Do nothing: what a crash leaves here is staged, or a blob."""
         return Tidied()
+
+    def owner(self) -> str | None:
+        """Return whose store it is."""
+        try:
+            return (self._blobs / _OWNER).read_text(encoding="ascii", errors="replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def claim(self, owner: str, *, replace: bool = False) -> str:
+        """Write down whose store it is, durably."""
+        path = self._blobs / _OWNER
+        made = self._uploads / f".{_OWNER}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            with _full_disk(), os.fdopen(os.open(made, flags, 0o600), "w") as file:
+                file.write(owner + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                made.rename(path)
+            else:
+                with suppress(FileExistsError):
+                    os.link(made, path)
+        finally:
+            made.unlink(missing_ok=True)
+        _sync_folder(self._blobs)
+        return self.owner() or ""
 
     def free(self) -> int:
         """Return the bytes that this user may still write on the file system."""

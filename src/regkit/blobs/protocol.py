@@ -213,6 +213,17 @@ class BlobStore(Protocol):
         """
         ...
 
+    def owner(self) -> str | None:
+        """Return what was written down with `claim`; None: nothing yet."""
+        ...
+
+    def claim(self, owner: str, *, replace: bool = False) -> str:
+        """Write down whose store it is, up to 64 letters and digits, and return whose it is.
+
+        Of several who try, one wins, and nobody later, unless with `replace`.
+        """
+        ...
+
     def free(self) -> int:
         """Return how many bytes new content may have; UNBOUNDED when nobody knows."""
         ...

@@ -12,7 +12,7 @@ engine that has only one writer anyway takes no notice of scopes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 
@@ -89,15 +89,19 @@ class Database:
         """
         return self._engine.version()
 
-    def migrate(self, scripts: str) -> None:
+    def migrate(self, scripts: str, check: Callable[[sa.Connection], None] | None = None) -> None:
         """Bring the schema up to date with the Alembic `scripts` (`package:folder`).
 
-        Safe when several processes start at once: the write lock is held throughout. Scripts are
-        named after their revision (`0001_title.py`), so that a schema that is up to date costs
-        one query and no import of Alembic. Raises Unavailable, with the reason, for a database
-        that can't be reached, and Invalid for one that must not be used as it is set up.
+        `check` sees the database before anything is changed in it, and may raise. Safe when
+        several processes start at once: the write lock is held throughout. Scripts are named
+        after their revision (`0001_title.py`), so that a schema that is up to date costs one
+        query and no import of Alembic. Raises Unavailable, with the reason, for a database that
+        can't be reached, and Invalid for one that must not be used as it is set up.
         """
         self._engine.check()
+        if check is not None:
+            with self.read() as connection:
+                check(connection)
         current, newest = self._revision(), _newest_revision(scripts)
         if current == newest:
             return

@@ -15,14 +15,19 @@ from regkit.errors import Invalid
 from regkit.oci.digest import Digest
 from regkit.upkeep.scrub import Wanted
 
+AFTERWARDS = "see 'docs/how-to/use-postgresql.md' for what to do after a restore"
 
-def database_file(url: str) -> Path:
-    """Return the file of a database. Raises Invalid for one that a server keeps."""
+
+def database_file(url: str, afterwards: str = AFTERWARDS) -> Path:
+    """Return the file of a database.
+
+    Raises Invalid for one that a server keeps; `afterwards` says what else belongs to its backup.
+    """
     location = parse_url(url)
     if not isinstance(location, File):
         raise Invalid(
             f"the database is {location}, which has its own backups: use pg_dump or point-in-time "
-            "recovery, and begin a new epoch after a restore ('docs/how-to/use-postgresql.md')"
+            f"recovery; {afterwards}"
         )
     return location.path
 

@@ -5,6 +5,7 @@
     uploads/<name>/<generation>                    a staged upload: who writes it, what it has
     uploads/<name>/<generation>.<n>                the bytes of it that make no part yet
     damaged/<algorithm>-<hex>/<size>-<token>-<name>   like in blobs/, for content taken away
+    owner                                          whose store it is
 
 `<name>` is what the content was staged as.
 """
@@ -23,6 +24,7 @@ _POINTER = re.compile(r"([0-9]{1,15})-([0-9a-f]{16}-[A-Za-z0-9][A-Za-z0-9._-]{0,
 _GENERATION = re.compile(r"[0-9]{12}", re.ASCII)
 
 BLOBS, DATA, UPLOADS, DAMAGED = "blobs/", "data/", "uploads/", "damaged/"
+OWNER = "owner"
 
 
 @dataclass(frozen=True)

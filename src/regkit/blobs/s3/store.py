@@ -151,6 +151,19 @@ class S3BlobStore:
         """Drop what crashes left."""
         return tidy(self._bucket, self._sessions, before, dry_run=dry_run)
 
+    def owner(self) -> str | None:
+        """Return whose store it is."""
+        found = self._bucket.get(layout.OWNER)
+        return found.decode("ascii", "replace").strip() if found else None
+
+    def claim(self, owner: str, *, replace: bool = False) -> str:
+        """Write down whose store it is."""
+        content = owner.encode("ascii")
+        if replace:
+            self._bucket.put(layout.OWNER, content)
+            return owner
+        return owner if self._bucket.create(layout.OWNER, content) else self.owner() or ""
+
     def free(self) -> int:
         """Return that there is no bound."""
         return UNBOUNDED
