@@ -219,7 +219,7 @@ def test_adopting_takes_a_storage_over_from_another_registry(operator: Operator,
     configure(operator, storage=storage_of("files", tmp_path / "shared"))
     with opened(operator) as registry, pytest.raises(Invalid, match="another registry"):
         registry.check_storage()
-    assert "another registry, which must not use it" in operator.ok("adopt", "--yes")
+    assert "another registry, which won't start" in operator.ok("adopt", "--yes")
     with opened(operator) as registry:
         registry.check_storage()
     assert "files of another registry" in other.fails("serve")

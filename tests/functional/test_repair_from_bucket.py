@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -207,6 +208,8 @@ def test_what_the_bucket_gives_is_compared(
 ):
     peer.redirects(f"{peer.storage.url}/b")
     peer.storage.answers["/b"] = (200, {}, spoil(APK))
+    for name in ("crt", "key"):  # the certificate that both servers know
+        shutil.copy(tmp_path / f"own.{name}", server.home / "certs" / f"client.{name}")
     pin = Certificate.parse(peer.front.certificate.read_bytes()).fingerprint
     found = repaired(Operator(tmp_path), "--from", peer.front.url, "--fingerprint", str(pin))
     assert "damaged as well" in found["notes"][0]

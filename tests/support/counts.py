@@ -33,9 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Note which engine a test is for; its reports carry it, also from another process."""
-    callspec = getattr(item, "callspec", None)
-    for fixture in _COLUMNS if callspec is not None else ():
-        engine = callspec.params.get(fixture)
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    for fixture in _COLUMNS:
+        engine = params.get(fixture)
         if engine is not None:
             name = _NAMES.get(fixture) or item.path.stem.removeprefix("test_").replace("_", " ")
             item.user_properties.append((MARKER, [fixture, name, engine]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -44,8 +46,9 @@ def test_a_hundred_who_wait_at_one_place_cost_one_read():
     database.go_on.set()
     gevent.joinall(waiters, timeout=20, raise_error=True)
     assert len(database.reads) == 1
-    assert len({id(waiter.value[1]) for waiter in waiters}) == 1
-    assert {waiter.value[0] for waiter in waiters} == {1}
+    found: list[Any] = [waiter.value for waiter in waiters]
+    assert len({id(page) for _, page in found}) == 1
+    assert {version for version, _ in found} == {1}
 
 
 def test_the_next_version_is_read_anew_and_other_places_for_themselves():
@@ -71,8 +74,9 @@ def test_what_was_committed_while_it_was_read_is_read_by_the_next():
     gevent.sleep(0)
     database.go_on.set()
     gevent.joinall([early, late], timeout=20, raise_error=True)
-    assert [version for version, _ in (early.value, late.value)] == [1, 2]
-    assert [page.head.seq for _, page in (early.value, late.value)] == [1, 2]
+    found: list[Any] = [early.value, late.value]
+    assert [version for version, _ in found] == [1, 2]
+    assert [page.head.seq for _, page in found] == [1, 2]
 
 
 def test_a_fault_is_everybodys_and_isnt_kept():

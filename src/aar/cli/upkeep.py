@@ -86,6 +86,8 @@ def _restoring() -> Iterator[tuple[Path, Callable[[bytes | None], State]]]:
 
     with ownership.acting_as_owner(home, "registry"):
         swap.complete(home)
+        if (home / CONFIGURATION).exists():
+            make_state(None)  # a database that isn't restored like this is told before all else
         yield home, make_state
 
 

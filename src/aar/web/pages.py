@@ -67,7 +67,7 @@ class Pages:
         if len(readings) < ROOM:
             readings[key] = reading
         try:
-            reading.page = self._read(since, limit)
+            page = reading.page = self._read(since, limit)
         except Exception as fault:
             reading.fault = fault
             raise
@@ -75,4 +75,4 @@ class Pages:
             if reading.page is None:
                 readings.pop(key, None)
             reading.ended.set()
-        return reading.page
+        return page
