@@ -13,8 +13,15 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ams import schema
-from ams.service import MIGRATIONS, REGISTRY_CERTIFICATE, REGISTRY_KEY
-from ams.settings import CONFIG_FILE, SERVER_CERTIFICATE, SERVER_KEY, Settings
+from ams.service import MIGRATIONS
+from ams.settings import (
+    CONFIG_FILE,
+    REGISTRY_CERTIFICATE,
+    REGISTRY_KEY,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+    Settings,
+)
 from regkit.blobs import FileBlobStore
 from regkit.oci.digest import Digest
 from regkit.upkeep.scrub import Wanted

@@ -14,6 +14,7 @@ import click
 
 from regkit import cli as shared
 from regkit import ownership
+from regkit.certificate_commands import rotate_command, show_command
 from regkit.paths import state_root
 from regkit.upkeep.commands import (
     Checked,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from aar_interface import Fingerprint
     from ams.service import Service
     from regkit import logs
+    from regkit.identity import Identity
     from regkit.upkeep.state import State
 
 STATE = "management service"
@@ -142,6 +144,46 @@ def _restoring() -> Iterator[tuple[Path, Callable[[bytes | None], State]]]:
     with ownership.acting_as_owner(home, STATE):
         swap.complete(home)
         yield home, make_state
+
+
+@contextmanager
+def _towards_registry() -> Iterator[tuple[Path, Path]]:
+    """Give the paths of what a registry knows this service by, as the state root's owner."""
+    from ams.settings import REGISTRY_CERTIFICATE, REGISTRY_KEY  # noqa: PLC0415 - pydantic
+
+    home = state_root("ams")
+    with ownership.acting_as_owner(home, STATE):
+        yield home / REGISTRY_CERTIFICATE, home / REGISTRY_KEY
+
+
+def _renew(certificate: Path, key: Path) -> Identity:
+    from regkit import identity  # noqa: PLC0415 - cryptography costs 100 ms
+
+    return identity.renew(certificate, key, "ams", (), usage="client")
+
+
+@cli.group()
+def certificate() -> None:
+    """Show or replace the certificate that a registry knows this service by.
+
+    A registry that trusts it must trust the new one; one that is related by Juju follows by
+    itself. What `amc` and other clients of this service see is another one.
+
+    \b
+    Example:
+      sudo ams certificate show
+    """
+
+
+certificate.add_command(show_command("ams", _towards_registry))
+certificate.add_command(
+    rotate_command(
+        "ams",
+        _towards_registry,
+        _renew,
+        " A running service shows the new one when it is reloaded (SIGHUP) or restarted.",
+    )
+)
 
 
 def _check_config(file: IO[bytes], source: str) -> None:

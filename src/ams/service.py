@@ -23,7 +23,7 @@ from ams.events import Events
 from ams.operations import Operations, Spawn, in_thread
 from ams.options import Options
 from ams.packages.staging import PREFIX
-from ams.settings import Settings
+from ams.settings import REGISTRY_CERTIFICATE, REGISTRY_KEY, Settings
 from ams.sync.engine import Engine
 from ams.sync.registry import Connect, Door, connector
 from ams.sync.turns import Turns
@@ -37,9 +37,6 @@ from regkit.upkeep import locks
 
 log = logs.get("ams.service")
 
-REGISTRY_CERTIFICATE = Path("registry/client.crt")
-REGISTRY_KEY = Path("registry/client.key")
-"""This service's identity towards the registry, under the state root (documented paths)."""
 COMMON_NAME = "ams"
 
 MIGRATIONS = "ams:migrations"

@@ -26,6 +26,8 @@ DEFAULT_ADDRESS = Address(host="0.0.0.0", port=8444)  # noqa: S104 - documented 
 CONFIG_FILE = Path("conf/main.yaml")
 SERVER_CERTIFICATE, SERVER_KEY = Path("server/ams.crt"), Path("server/ams.key")
 """Documented paths, under the state root."""
+REGISTRY_CERTIFICATE, REGISTRY_KEY = Path("registry/client.crt"), Path("registry/client.key")
+"""The service's identity towards the registry, likewise."""
 
 _DEBIAN_NAMES = {
     "x86_64": "amd64",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from machine_service import CommandFailed, Program
 
-MODULES = {"aar": "aar", "amc": "ams.amc"}
+MODULES = {"aar": "aar", "amc": "ams.amc", "ams": "ams"}
 
 
 class Commands:
@@ -16,14 +16,26 @@ class Commands:
 
     def __init__(self, program: Program, root: Path, environ: dict[str, str]) -> None:
         self.root = root
+        self.done: list[str] = []
+        """What was done to the service itself, and which commands were run."""
         self._program = program
         self._environ = environ
+
+    def stop(self) -> None:
+        """Note that the service is to stop; nothing runs as a systemd service here."""
+        self.done.append("stop")
+
+    def ensure_running(self) -> bool:
+        """Note that the service is to run."""
+        self.done.append("start")
+        return True
 
     def run(
         self, command: str, *arguments: str, input: str | None = None, timeout: float = 120
     ) -> str:
         """Run a command; CommandFailed has its last line."""
         assert command in self._program.commands
+        self.done.append(" ".join((command, *arguments[:2])))
         done = subprocess.run(
             [sys.executable, "-m", MODULES[command], *arguments],
             input=input or "",

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from aar.cli.common import Group
 from regkit import cli as shared
 from regkit import ownership
+from regkit.certificate_commands import document, rotate_command, show_command
 from regkit.paths import state_root
 
 if TYPE_CHECKING:
@@ -35,22 +36,6 @@ def command() -> None:
     Example:
       sudo aar certificate show
     """
-
-
-@command.command()
-@shared.format_option("yaml", "json", default="yaml")
-def show(output_format: str) -> None:
-    """Show the certificate and its fingerprint.
-
-    \b
-    Example:
-      sudo aar certificate show
-    """
-    from regkit import identity  # noqa: PLC0415 - cryptography costs 100 ms
-
-    with _files() as files:
-        found = identity.load(*files)
-    shared.print_document(_document(found), output_format)
 
 
 @command.command()
@@ -90,31 +75,7 @@ def import_(path: str, output_format: str) -> None:
         pair = file.read(identity.MAX_PAIR_BYTES + 1)
     with _files() as files:
         found, changed = identity.replace(*files, pair)
-    shared.print_document(_document(found) | {"changed": changed}, output_format)
-
-
-@command.command()
-@shared.yes_option
-@shared.format_option("yaml", "json", default="yaml")
-def rotate(yes: bool, output_format: str) -> None:
-    """Make a new private key and certificate. The former pair is deleted.
-
-    \b
-    Example:
-      sudo aar certificate rotate
-    """
-    from aar.settings import CONFIGURATION, Settings  # noqa: PLC0415
-    from regkit import identity  # noqa: PLC0415
-    from regkit.settings import load  # noqa: PLC0415
-
-    if not yes:
-        click.echo("Whoever has pinned the present certificate must trust the new one.", err=True)
-        shared.confirm(default=False)
-    with _files() as files:
-        settings = load(state_root("aar") / CONFIGURATION, Settings)
-        names = (*identity.local_names(), *settings.http.names)
-        made = identity.renew(*files, "aar", names, usage="server")
-    shared.print_document(_document(made), output_format)
+    shared.print_document(document(found) | {"changed": changed}, output_format)
 
 
 @contextmanager
@@ -127,13 +88,15 @@ def _files() -> Iterator[tuple[Path, Path]]:
         yield home / CERTIFICATE, home / KEY
 
 
-def _document(found: Identity) -> dict[str, Any]:
-    certificate = found.certificate
-    return {
-        "fingerprint": str(certificate.fingerprint),
-        "common_name": certificate.common_name,
-        "names": list(certificate.names),
-        "issued": certificate.issued.isoformat(),
-        "expires": certificate.expires.isoformat(),
-        "certificate": certificate.pem,
-    }
+def _renew(certificate: Path, key: Path) -> Identity:
+    from aar.settings import CONFIGURATION, Settings  # noqa: PLC0415
+    from regkit import identity  # noqa: PLC0415
+    from regkit.settings import load  # noqa: PLC0415
+
+    settings = load(state_root("aar") / CONFIGURATION, Settings)
+    names = (*identity.local_names(), *settings.http.names)
+    return identity.renew(certificate, key, "aar", names, usage="server")
+
+
+command.add_command(show_command("aar", _files))
+command.add_command(rotate_command("aar", _files, _renew))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +93,35 @@ def test_the_certificate_towards_the_registry(service: tuple[Service, Manager]) 
     running_service, manager = service
     content = (running_service.home / "registry" / "client.crt").read_text()
     assert manager.certificate().pem.strip() == content.strip()
+
+
+def test_a_new_certificate_comes_while_the_service_is_stopped(tmp_path: Path) -> None:
+    home = tmp_path / PROGRAM.home.relative_to("/")
+    commands = Commands(PROGRAM, tmp_path, environment(home))
+    manager = Manager(commands)  # type: ignore[arg-type]
+    made = manager.rotate_certificate()
+    assert manager.certificate() == made
+    assert commands.done == ["stop", "ams certificate rotate", "start"]
+    assert manager.rotate_certificate() != made
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as a hook is")
+def test_where_the_services_user_put_a_link_nothing_of_roots_is_touched() -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: only its owner may enter that
+        root = Path(folder)
+        root.chmod(0o755)
+        home = root / PROGRAM.home.relative_to("/")
+        home.mkdir(parents=True)
+        victim = root / "roots"
+        victim.mkdir(mode=0o700)
+        for name in ("client.crt", "client.key"):
+            (victim / name).write_text(f"root's {name}")
+        (home / "registry").symlink_to(victim)
+        os.chown(home, nobody.pw_uid, nobody.pw_gid)
+        commands = Commands(PROGRAM, root, environment(home))
+        with pytest.raises(CommandFailed):
+            Manager(commands).rotate_certificate()  # type: ignore[arg-type]
+        assert commands.done[-1] == "start", "the service goes on as it was"
+        assert sorted(path.name for path in victim.iterdir()) == ["client.crt", "client.key"]
+        assert (victim / "client.key").read_text() == "root's client.key"
