@@ -378,6 +378,16 @@ def test_garbage_goes_after_the_grace_period_and_nothing_else(site: Site):
     assert b"".join(site.catalogue.export("candy", 0).chunks)
 
 
+@pytest.mark.parametrize("damaged", [b"zerO", b"ze", b"zero and more"])
+def test_a_damaged_blob_that_a_deleted_version_left_is_stored_anew(site: Site, damaged: bytes):
+    site.create(apk=b"zero")
+    site.catalogue.delete("candy")
+    digest = Digest.of(b"zero")
+    (site.blobs._blobs / "sha256" / digest.hex[:2] / digest.hex).write_bytes(damaged)
+    site.create(apk=b"zero")
+    assert b"".join(site.blobs.read(digest)) == b"zero"
+
+
 def test_claimed_blobs_are_kept_until_the_claim_is_old(site: Site):
     image, manifest, config = site.image()
     site.now += timedelta(hours=5)

@@ -174,6 +174,38 @@ def test_a_damaged_remainder_is_fetched_again(site, registry):
     assert b"".join(site.blobs.read(Digest.of(BIG))) == BIG
 
 
+@pytest.mark.parametrize("damaged", [b"?" + BIG[1:], BIG[:-1], BIG + b"?"])
+def test_a_damaged_blob_that_no_version_uses_is_fetched_again(site, registry, damaged):
+    """What a removed version has left lies there until it is collected, and nobody verifies it."""
+    key = registry.publish("candy", files={"app.apk": BIG})
+    registry.publish("other")
+    site.engine.sync_now()
+    registry.remove(key)
+    site.engine.sync_now()
+    assert site.versions() == {"other 0-amd64"}
+    digest = Digest.of(BIG)
+    assert site.blobs.size(digest) == len(BIG)
+    path = site.root / "data/blobs/sha256" / digest.hex[:2] / digest.hex
+    path.write_bytes(damaged)
+    registry.publish("candy", 2, files={"app.apk": BIG, "more": b"more"})
+    registry.publish("candy", 3, files={"app.apk": BIG})
+    report = site.engine.sync_now()
+    assert (report.failed, report.bytes) == ((), len(BIG) + len(b"more"))
+    assert b"".join(site.blobs.read(digest)) == BIG
+    assert [path.read_bytes() for path in (site.root / "data/damaged").iterdir()] == [damaged]
+
+
+def test_a_sound_blob_that_no_version_uses_is_not_fetched_again(site, registry):
+    key = registry.publish("candy", files={"app.apk": BIG})
+    registry.publish("other")
+    site.engine.sync_now()
+    registry.remove(key)
+    site.engine.sync_now()
+    registry.publish("candy", 1, files={"app.apk": BIG})
+    assert site.engine.sync_now().bytes == 0
+    assert "candy 1-amd64" in site.versions()
+
+
 def test_a_bad_item_is_set_aside_and_the_rest_arrives(site, registry):
     bad = registry.publish("bad", files={"app.apk": b"good content"})
     registry.publish("fine")

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ams.catalogue import fields, garbage, imports, lookups, rules, store
+from ams.catalogue import fields, garbage, imports, leftovers, lookups, rules, store
 from ams.catalogue.fields import INHIBIT
 from ams.catalogue.reading import Reading
 from ams.catalogue.records import (
@@ -236,6 +236,13 @@ class Catalogue(Reading):
         with self._database.write() as connection:
             store.claim(connection, digests, self._clock())
 
+    def prove(self, digests: Iterable[Digest]) -> None:
+        """Move damaged ones of these blobs aside, if no version refers to them: see `leftovers`.
+
+        Call it before deciding which blobs an import still has to fetch. Raises Unavailable.
+        """
+        leftovers.prove(self._database, self._blobs, digests)
+
     def import_version(
         self, image: ApplicationImage, manifest: bytes, config: bytes, *, replace: bool = False
     ) -> Version:
@@ -310,6 +317,7 @@ class Catalogue(Reading):
     def _store(self, package: Package) -> None:
         with self._database.write() as connection:
             store.claim(connection, (file.digest for file in package.files), self._clock())
+        self.prove({file.digest for file in package.files})
         package.publish()
 
     def _add_version(

@@ -339,9 +339,20 @@ def drop_claims(connection: sa.Connection, before: datetime) -> None:
 
 def unused(connection: sa.Connection, digests: Iterable[Digest]) -> list[Digest]:
     """Return those of `digests` that no version refers to and nobody claims."""
+    return _in_none_of((_FILE.c.digest, schema.claim.c.digest), connection, digests)
+
+
+def unreferenced(connection: sa.Connection, digests: Iterable[Digest]) -> list[Digest]:
+    """Return those of `digests` that no version refers to."""
+    return _in_none_of((_FILE.c.digest,), connection, digests)
+
+
+def _in_none_of(
+    columns: Sequence[sa.Column[str]], connection: sa.Connection, digests: Iterable[Digest]
+) -> list[Digest]:
     wanted = {str(digest): digest for digest in digests}
     for batch in _batches(list(wanted)):
-        for column in (_FILE.c.digest, schema.claim.c.digest):
+        for column in columns:
             for row in connection.execute(
                 sa.select(column).where(column.in_(batch)).distinct()
             ).all():

@@ -108,6 +108,8 @@ class Runner:
         self._outcome = Outcome()
         self._lock = threading.Lock()
         self._blob_locks: dict[Digest, threading.Lock] = {}
+        self._proven: set[Digest] = set()
+        """What was looked at; whatever comes later is compared with its digest as it comes."""
 
     def run(self, steps: Sequence[Step], epoch: str) -> Outcome:
         """Execute `steps`, planned against `epoch` of the registry.
@@ -161,11 +163,19 @@ class Runner:
             for file in image.files:
                 if sizes.setdefault(file.digest, file.size) != file.size:
                     raise Invalid("its manifest gives one blob two sizes")
+            self._prove(sizes)
+            for file in image.files:
                 if self._blobs.size(file.digest) not in (None, file.size):
                     raise Invalid(f"its manifest gives {file.path!r} a wrong size")
             return _Package(step, content, config, image)
 
         return self._attempt(step, fetch, final=False)
+
+    def _prove(self, digests: Iterable[Digest]) -> None:
+        """Make sure that what an import would find here already is what it says; once each."""
+        new = {digest for digest in digests if digest not in self._proven}
+        self._catalogue.prove(new)
+        self._proven |= new
 
     def _import_batch(self, batch: Sequence[_Package]) -> None:
         self._catalogue.claim({digest for package in batch for digest in package.blobs})
