@@ -50,8 +50,12 @@ def run(home: Path, log_format: logs.Format = "text") -> None:
 def _make_app(home: Path, settings: Settings) -> Flask:
     # In the worker, after the fork: neither connections nor threads survive one.
     service = Service(home, settings)
-    service.start_background()
-    return create_app(service)
+    try:
+        service.start_background()
+        return create_app(service)
+    except BaseException:
+        service.stop()  # it may be made again
+        raise
 
 
 def _settings(home: Path, log_format: logs.Format) -> Settings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -330,6 +332,33 @@ def test_what_was_acknowledged_survives_the_server(tmp_path: Path) -> None:
             assert {status for status, _ in others} == {503}
             assert all(after is not None and int(after) >= 1 for _, after in others)
             assert unit.process.poll() is None
+
+
+def test_a_worker_that_starts_meanwhile_waits_for_it(tmp_path: Path) -> None:
+    """The server stays; it answers 503 until the database is back, and needs no restart."""
+    with closing(Server()) as server:
+        url = server.url(server.create("aar:migrations"))
+        settings: dict[str, Any] = {"database": {"url": url}}
+        with running(tmp_path, workers=1, settings=settings) as unit:
+            assert unit.publisher.post("/v2/candy/blobs/uploads/").status_code == 202
+            server.stop()
+            (worker,) = children(unit.process.pid)
+            os.kill(worker, signal.SIGKILL)
+            unit.logged("start-waits")
+            answer = unit.client.get("/1.0/applications")
+            assert (answer.status_code, answer.json()["error_code"]) == (503, 503)
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert unit.nobody.get("/v2/").status_code == 503
+            server.restart()
+            unit.until(lambda: unit.client.get("/1.0/applications").status_code == 200)
+            assert unit.nobody.get("/1.0/applications").status_code == 403
+            assert unit.process.poll() is None
+        assert "Traceback" not in unit.log
+        assert PASSWORD not in unit.log
+
+
+def children(process: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
 
 
 def test_the_version_is_not_trusted_while_the_server_is_away() -> None:

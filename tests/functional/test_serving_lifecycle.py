@@ -189,6 +189,58 @@ def test_a_fault_of_the_program_at_start_ends_the_server(tmp_path: Path):
     assert '"ready"' not in server.output
 
 
+def killed(server: Server) -> None:
+    """kill -9 the one worker, and wait until another one is there."""
+    (first,) = set(server.members()) - {server.pid}
+    os.kill(first, signal.SIGKILL)
+    until(lambda: set(server.members()) - {server.pid, first})
+
+
+def test_a_worker_that_must_wait_answers_503_and_comes_back(tmp_path: Path):
+    away = tmp_path / "away"
+    with Server(tmp_path / "home", "--away", str(away)) as server:
+        away.touch()
+        killed(server)
+        server.expect("start-waits")
+        with server.session() as session:
+            answer = session.get(f"{server.url}/who")
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert answer.json()["error_code"] == 503
+            # The answer comes before a body is read, which is no next request.
+            assert session.post(f"{server.url}/sink", data=b"x" * 3_000_000).status_code == 503
+            away.unlink()
+            until(lambda: session.get(f"{server.url}/who").status_code == 200)
+        server.expect("started-late")
+        server.send(signal.SIGTERM)
+        assert server.wait() == 0
+    assert "Traceback" not in server.output
+    assert server.output.count('"ready"') == 1
+
+
+def test_a_worker_that_waits_stops_when_asked(tmp_path: Path):
+    away = tmp_path / "away"
+    with Server(tmp_path / "home", "--away", str(away)) as server:
+        away.touch()
+        killed(server)
+        server.expect("start-waits")
+        server.send(signal.SIGTERM)
+        assert server.wait() == 0
+    assert "Traceback" not in server.output
+
+
+def test_a_worker_that_waits_in_vain_ends_the_server(tmp_path: Path):
+    away = tmp_path / "away"
+    with Server(tmp_path / "home", "--away", str(away)) as server:
+        away.touch()
+        killed(server)
+        server.expect("start-waits")
+        away.write_text("wrong")
+        assert server.wait() == 1
+    assert "the setting is wrong by now: mend it" in server.output
+    assert "Traceback" not in server.output
+
+
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
     """A socket as systemd's, and the variable that names it."""

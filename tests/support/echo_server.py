@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from regkit import identity, logs, serving
-from regkit.errors import Invalid, ServiceError
+from regkit.errors import Invalid, ServiceError, Unavailable
 from regkit.identity import Identity
 
 log = logs.get("echo")
@@ -108,6 +108,7 @@ def main() -> int:
     parser.add_argument("--minimum-tls", default="1.3")
     parser.add_argument("--broken", choices=["refuses", "raises"])
     parser.add_argument("--slow-start", action="store_true")
+    parser.add_argument("--away", type=Path, help="while there is such a file, it can't be made")
     options = parser.parse_args()
     serving.patch()
     from regkit.serving.server import serve  # noqa: PLC0415 - only now
@@ -120,6 +121,10 @@ def main() -> int:
             raise Invalid("the setting is wrong: mend it")
         if options.broken == "raises":
             raise RuntimeError("a fault of the program")
+        if options.away is not None and options.away.exists():
+            if options.away.read_text():
+                raise Invalid("the setting is wrong by now: mend it")
+            raise Unavailable("the database can't be reached: see to it")
         if options.slow_start:
             import gevent  # noqa: PLC0415
 

@@ -18,12 +18,13 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
 from regkit import logs
-from regkit.errors import ServiceError
+from regkit.errors import ServiceError, Unavailable
 from regkit.identity import Identity
 from regkit.serving.certificate import ServedCertificate
 from regkit.serving.listeners import Listener, describe
 from regkit.serving.notify import notify, reloading
 from regkit.serving.requests import announcing_close
+from regkit.serving.waiting import HOPELESS, Waiting
 from regkit.serving.worker import STOP_SIGNALS
 
 log = logs.get("regkit.serving")
@@ -57,7 +58,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then return. Workers leave by SystemExit, through the caller.
 
-    `make_app` makes the WSGI application, in each worker. TCP listeners speak TLS as `identity`,
+    `make_app` makes the WSGI application, in each worker; where it raises Unavailable, the worker
+    answers 503 and tries again. TCP listeners speak TLS as `identity`,
     unix sockets plain HTTP; once its files hold another pair, new connections are shown that.
     SIGHUP calls `reload` for a new identity and replaces the workers; the listeners stay.
     `connections_per_client`: that one address may have open with a worker; 0: any. Raises
@@ -148,6 +150,7 @@ class _Application(BaseApplication):
         self._readiness, self._answering = os.pipe()
         os.set_blocking(self._readiness, False)
         self._announced = False
+        self._waiting: Waiting | None = None
         self.connections_per_client = 0
         super().__init__()
 
@@ -174,12 +177,19 @@ class _Application(BaseApplication):
             self.cfg.set(name, value)  # type: ignore[union-attr] - made by the base class
 
     def load(self) -> Any:
-        """Make the application, in a worker."""
+        """Make the application, in a worker; what stands for it while that must wait."""
         try:
-            return announcing_close(self._make_app())
+            return self._made()
+        except Unavailable as error:
+            log.warning("start-waits", reason=str(error))
+            self._waiting = Waiting(self._made, error, self.ready)
+            return self._waiting
         except ServiceError as error:
             log.error("start-failed", reason=str(error))  # noqa: TRY400 - one line for the operator
-            raise SystemExit(3) from None  # the code that tells the master not to try again
+            raise SystemExit(HOPELESS) from None
+
+    def _made(self) -> Any:
+        return announcing_close(self._make_app())
 
     def reload(self) -> None:
         """SIGHUP: read settings and certificate anew, keep the former ones if they are bad."""
@@ -193,7 +203,9 @@ class _Application(BaseApplication):
             log.info("reloaded")
 
     def ready(self) -> None:
-        """Tell the master, from a worker, that requests are answered."""
+        """Tell the master, from a worker, that requests are answered by the application."""
+        if self._waiting is not None and not self._waiting.over:
+            return  # it calls this again
         os.write(self._answering, b".")
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just died
             os.kill(os.getppid(), signal.SIGCHLD)  # ends its wait
