@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -130,8 +130,10 @@ class RadosGateway:
     Attributes: folder, authority, endpoint (of the first gateway).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, str] | None = None) -> None:
+        """`options` are more lines of its configuration, by name."""
         self.folder = folder
+        self._options = dict(options or {})
         self.authority = make_authority(folder)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._environment = {**os.environ, "CEPH_CONF": str(folder / "ceph.conf")}
@@ -158,6 +160,7 @@ class RadosGateway:
         (folder / "ceph.conf").write_text(
             _CONFIGURATION.format(fsid=fsid, port=port, port1=port + 1, folder=folder,
                                   osd_min=osd_min, osd_max=osd_min + 19)
+            + "".join(f"{name}={value}\n" for name, value in self._options.items())
         )  # fmt: skip
         keyring = str(folder / "keyring")
         self._run("ceph-authtool", "-C", keyring, "--gen-key", "-n", "mon.", "--cap", "mon",
@@ -276,11 +279,11 @@ class RadosGateway:
 
 
 @contextmanager
-def running() -> Iterator[RadosGateway]:
-    """Run one until the context ends."""
+def running(options: Mapping[str, str] | None = None) -> Iterator[RadosGateway]:
+    """Run one until the context ends; `options` are more lines of its configuration."""
     # Not pytest's folder: unix sockets have short names, and the server isn't a test's.
     with tempfile.TemporaryDirectory(prefix="rgw-") as folder:
-        gateway = RadosGateway(Path(folder))
+        gateway = RadosGateway(Path(folder), options)
         try:
             yield gateway
         finally:

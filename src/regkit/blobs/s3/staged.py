@@ -34,7 +34,8 @@ STEP = 2_000
 IN_FLIGHT = 3
 """Parts of one upload that are sent at a time; measured as where more gains nothing."""
 COPIED = 512 * MIB
-"""Bytes that the server copies at a time."""
+"""Bytes that the server copies at a time; S3 allows 5 GiB in one request, of whatever kind
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 HASHED = MIB
 
 Keep = Callable[[str, int, Any], None]
@@ -55,10 +56,17 @@ class S3Staged:
     the same error, and who stages it anew finds what was synced last.
     """
 
-    def __init__(
-        self, bucket: Bucket, hold: Hold, hasher: Any, room: threading.Semaphore, keep: Keep
+    def __init__(  # noqa: PLR0917 - made in one place only
+        self,
+        bucket: Bucket,
+        hold: Hold,
+        hasher: Any,
+        room: threading.Semaphore,
+        keep: Keep,
+        copied: int = COPIED,
     ) -> None:
         self._bucket = bucket
+        self._copied = copied
         self._hold: Hold | None = hold
         self._room = room
         self._keep = keep
@@ -284,7 +292,7 @@ class S3Staged:
         self._restart()
         start = 0
         while size - start >= SMALLEST_PART:
-            span = range(start, min(start + COPIED, size))
+            span = range(start, min(start + self._copied, size))
             if self._upload is None:
                 self._upload = self._bucket.begin(self._data)
             part = self._bucket.copy_part(self._data, self._upload, self._next, source, span)

@@ -17,7 +17,7 @@ from regkit.blobs.s3.layout import Pointer
 from regkit.blobs.s3.links import Links
 from regkit.blobs.s3.reader import S3Reader
 from regkit.blobs.s3.sessions import Sessions
-from regkit.blobs.s3.staged import S3Staged
+from regkit.blobs.s3.staged import COPIED, S3Staged
 from regkit.blobs.s3.tidying import tidy
 from regkit.errors import NotFound
 from regkit.oci.digest import Digest
@@ -34,8 +34,12 @@ class S3BlobStore:
 
     remote = True
 
-    def __init__(self, settings: S3Storage) -> None:
-        """Nothing is asked of the server; `check` does."""
+    def __init__(self, settings: S3Storage, copied: int = COPIED) -> None:
+        """Nothing is asked of the server; `check` does.
+
+        `copied`: bytes that the server may copy in one request, at least `SMALLEST_PART`.
+        """
+        self._copied = copied
         self._bucket = Bucket(settings)
         self._sessions = Sessions(self._bucket)
         self._room = threading.Semaphore(PARTS_IN_FLIGHT)
@@ -74,7 +78,7 @@ class S3BlobStore:
         hold = self._sessions.hold(layout.checked(name), create=create)
         hasher = self._hashers.pop((name, hold.number - 1), None)
         try:
-            return S3Staged(self._bucket, hold, hasher, self._room, self._remember)
+            return S3Staged(self._bucket, hold, hasher, self._room, self._remember, self._copied)
         except BaseException:
             hold.release()
             raise
