@@ -20,10 +20,11 @@ from typing import Any, ClassVar
 
 from faults.injection import Fault, Injection
 from faults.invariants import Invariants
-from faults.world import World
+from faults.singles import Singles
+from faults.world import Saved, World
 
 WINDOW = 30
-"""Faults between two looks."""
+"""Faults between two looks; beside them, by turns, a restore or what `singles` does."""
 WINDOW_SECONDS = 60.0
 """When a window ends, however few of its faults have happened."""
 AT_ONCE = 10
@@ -32,6 +33,15 @@ MANY = 30
 """Versions of one source, beyond which about as many are removed as are added."""
 PATIENCE = 8.0
 """Seconds that a fault is given to happen."""
+RESTORE_POINTS = (
+    "",
+    *(
+        f"{step}:{side}"
+        for step in ("restore.commit", "restore.move")
+        for side in ("before", "after")
+    ),
+)
+"""Where a restore is killed before it is done again; "": nowhere."""
 
 
 @dataclass
@@ -143,22 +153,28 @@ class Campaign:
         with World(self._root, self._rng, small_disks=self._small_disks) as world:
             injection = Injection(world, self._seed)
             invariants = Invariants(world)
+            singles = Singles(world, self._seed)
             for _ in range(2):
                 assert world.publish()
                 assert world.push()
-            self._look(world, invariants, [])
+            self._look(world, invariants, [], [])
             while not self.summary.violations:
                 self.summary.seconds = time.monotonic() - began
                 left = faults - sum(self.summary.injected.values())
                 if left <= 0 or self.summary.seconds > seconds:
                     break
                 happened: list[Fault] = []
+                wrong: list[str] = []
                 try:
+                    saved = world.save() if self.summary.windows % 2 == 0 else None
+                    if saved is None:
+                        wrong += singles.window(happened)
                     self._window(world, injection, min(WINDOW, left), happened)
-                    broken = ""
+                    if saved is not None:
+                        wrong += self._restore(world, invariants, saved, happened)
                 except Exception:
-                    broken = traceback.format_exc()
-                self._look(world, invariants, happened, broken)
+                    wrong.append(traceback.format_exc())
+                self._look(world, invariants, happened, wrong)
                 self.summary.windows += 1
                 self._say(world, happened)
         self.summary.seconds = time.monotonic() - began
@@ -187,6 +203,19 @@ class Campaign:
                 end(fault, happened)
             world.awaken()
 
+    def _restore(
+        self, world: World, invariants: Invariants, saved: Saved, happened: list[Fault]
+    ) -> list[str]:
+        """Put the registry back to where it was before the window; returns what is wrong."""
+        wrong = world.heal()
+        world.command("revoke")  # which the backup can't know of
+        point = self._rng.choice(RESTORE_POINTS)
+        wrong += world.restore(saved, point)
+        happened.append(
+            Fault("restore of an older backup", f"restore {point}", "", bool, lambda: True)
+        )
+        return wrong + invariants.restored(saved)
+
     def _pass(
         self, there: list[tuple[Fault, float]], happened: list[Fault]
     ) -> list[tuple[Fault, float]]:
@@ -201,9 +230,8 @@ class Campaign:
         return left
 
     def _look(
-        self, world: World, invariants: Invariants, happened: list[Fault], broken: str = ""
+        self, world: World, invariants: Invariants, happened: list[Fault], wrong: list[str]
     ) -> None:
-        wrong = [broken] if broken else []
         try:
             wrong += world.heal()
             wrong += invariants.check()

@@ -225,7 +225,7 @@ class Injection:
         if not promised:
             return None
         sha = self._rng.choice(promised)
-        path = service.home / "data" / "blobs" / "sha256" / sha[:2] / sha
+        path = world.blob_of(service, sha)
         done: list[str] = []
 
         def strike() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from aar.registry import Registry
 from aar.settings import CONFIGURATION, Settings
 from faults.services import ManagementService, Service, settled
-from faults.world import World
+from faults.world import Saved, World
 from regkit.oci.names import repository_of
 from regkit.settings import load
 
@@ -33,6 +33,8 @@ class Invariants:
         self._world = world
         self._epoch = ""
         self._history: list[dict[str, Any]] = []
+        self._kept: int | None = None
+        """How much of the feed a restore had to keep; None: there was none since the last look."""
         self.looks = 0
 
     def check(self) -> list[str]:
@@ -54,6 +56,17 @@ class Invariants:
             wrong += blobs_on_disk(service, idle)
         wrong += self._left_over()
         return wrong
+
+    def restored(self, saved: Saved) -> list[str]:
+        """Take notice of a restore: once, a new epoch and a shorter history are right.
+
+        What it brought back although it was removed since is removed again.
+        """
+        self._kept = saved.seq
+        world = self._world
+        wrong = world.model.settle("site", self._published())
+        self._live()
+        return wrong + world.remove_returned(self._tags, saved)
 
     def _promised(self) -> dict[str, str]:
         return {sha: item.name for sha, item in self._world.model.promised.items()}
@@ -127,13 +140,16 @@ class Invariants:
             epoch, since = page["epoch"], page["cursor"]
             if since == f"{epoch}:{page['seq']}":
                 break
-        if self._epoch not in ("", epoch):
+        if self._kept is None and self._epoch not in ("", epoch):
             wrong.append("the feed's epoch has changed")
+        if self._kept is not None and self._epoch == epoch:
+            wrong.append("the feed's epoch is the same after a restore")
         if [change["seq"] for change in changes] != list(range(1, len(changes) + 1)):
             wrong.append("the feed isn't dense")
-        if changes[: len(self._history)] != self._history:
+        former = self._history[: self._kept]
+        if changes[: len(former)] != former:
             wrong.append("the feed's history has changed")
-        self._epoch, self._history = epoch, changes
+        self._epoch, self._history, self._kept = epoch, changes, None
         told: set[tuple[str, str]] = set()
         for change in changes:
             key = change["name"], f"{change['number']}-{change['architecture']}"
@@ -264,6 +280,11 @@ def rows(site: ManagementService) -> list[tuple[str, str, bool]]:
     with closing(opened(site)) as database:
         found = database.execute(query).fetchall()
     return [(digest.partition(":")[2], name, bool(flag)) for digest, name, flag in found]
+
+
+def contents(site: ManagementService) -> set[str]:
+    """Return the content of each version that a site has."""
+    return {sha for sha, _, _ in rows(site)}
 
 
 def differences(who: str, found: dict[str, str], wanted: dict[str, str]) -> list[str]:

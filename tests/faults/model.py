@@ -25,6 +25,14 @@ class Item:
     number: int = 0
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What was promised and what was gone at a moment, by SHA-256."""
+
+    promised: frozenset[str]
+    gone: frozenset[str]
+
+
 @dataclass
 class Model:
     """Versions by the SHA-256 of their content."""
@@ -68,6 +76,22 @@ class Model:
             if not self.maybe_gone.intersection(shas):
                 names = sorted({self.promised[sha].name for sha in shas})
                 self.wrong.append(f"lost: {', '.join(names)} wasn't found to be removed")
+
+    def mark(self) -> Mark:
+        """Note this moment, which a backup that begins now keeps."""
+        with self.lock:
+            return Mark(frozenset(self.promised), frozenset(self.gone))
+
+    def put_back(self, mark: Mark) -> None:
+        """Note that the registry was put back to `mark`, with nobody at work.
+
+        It may have lost what was pushed straight to it since, and nothing else: what a site
+        has published is still there, and is pushed again.
+        """
+        with self.lock:
+            for sha in self.of("direct"):
+                if sha not in mark.promised:
+                    self.maybe_gone.add(sha)
 
     def settle(self, source: Source, found: Mapping[str, str]) -> list[str]:
         """Compare with what one source has, as name by content; returns what is wrong.

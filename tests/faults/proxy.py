@@ -28,12 +28,15 @@ SLOW_PAUSE = 0.1
 
 
 class FaultProxy:
-    """Listens on a port of its own. `fault` is one of FAULTS or "", `hits` counts what it met."""
+    """Listens on a port of its own. `fault` is one of FAULTS or "", `hits` counts what it met.
+
+    `only`: a fault within HTTP is for paths that begin so; everything else is answered as it is.
+    """
 
     def __init__(self, server: tuple[Path, Path], site: tuple[Path, Path]) -> None:
         """`server`, `site`: certificate and key of the registry, and of the site."""
         self.target_port = 0
-        self.fault = ""
+        self.fault = self.only = ""
         self.hits = 0
         self._server, self._site = server, site
         self._open: set[socket.socket] = set()
@@ -43,10 +46,11 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def begin(self, fault: str) -> None:
+    def begin(self, fault: str, only: str = "") -> None:
         """From now on the network has this fault; open connections end."""
+        assert not only or fault in HTTP_FAULTS
         self.hits = 0
-        self.fault = fault
+        self.only, self.fault = only, fault
         self._hang_up_all()
 
     def end(self) -> None:
@@ -157,8 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self._proxy.hits += 1
-        if self._fault in ("http-404", "http-500"):
+        struck = self.path.startswith(self._proxy.only)
+        self._proxy.hits += struck
+        if struck and self._fault in ("http-404", "http-500"):
             self._send(int(self._fault[5:]), {}, b"")
             return
         status, headers, content = self._proxy.ask(self.command, self.path, self.headers, body)
@@ -167,7 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in headers.items()
             if name.lower() not in ("content-length", "connection", "date", "server")
         }
-        if self.command == "HEAD":
+        if not struck:
+            self._send(status, kept, content, headers.get("Content-Length"))
+        elif self.command == "HEAD":
             self._send(status, kept, b"", headers.get("Content-Length"))
         elif self._fault == "http-empty":
             self._send(200, kept, b"")

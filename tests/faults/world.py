@@ -16,8 +16,9 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import requests
 
 from aar import schema
 from aar_interface import Certificate, Role
-from faults.model import Item, Model, Source
+from faults.model import Item, Mark, Model, Source
 from faults.proxy import FaultProxy
 from faults.services import Filler, ManagementService, Service, settled
 from regkit.database import Database
@@ -45,6 +46,15 @@ VALID = timedelta(days=-5), timedelta(days=5)
 """How long the campaign's own certificates are valid; clocks move by a day."""
 DISKS = {"registry": 96, "client-b": 160}
 """Sizes in MiB of the small file systems. A site keeps 64 MiB free beside its downloads."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A backup of the registry, what the model held when it was begun, and where the feed was."""
+
+    path: Path
+    mark: Mark
+    seq: int
 
 
 class World:
@@ -76,6 +86,8 @@ class World:
         """Backups that were acknowledged; the newest is the only one that is still there."""
         self.revoked_sessions: list[RegistrySession] = []
         self.faults_at_end: list[str] = []
+        self._restored = False
+        """Whether the registry was put back since the last heal."""
         self._made: Counter[str] = Counter()
         self._shared = [rng.randbytes(30_000) for _ in range(3)]
 
@@ -91,13 +103,16 @@ class World:
             service.start()
         for service in self.services:
             service.port = service.wait_ready()
-        self._database = Database(f"sqlite:///{self.registry.home / 'data' / 'aar.db'}")
-        self.trust = TrustStore(self._database, schema.trust)
+        self._open_trust()
         self.direct = self.admitted("direct", Role.PUBLISHER)
         self.reader = self.admitted("reader", Role.CLIENT)
         for site in self.sites:
             self._join(site)
         return self
+
+    def _open_trust(self) -> None:
+        self._database = Database(f"sqlite:///{self.registry.home / 'data' / 'aar.db'}")
+        self.trust = TrustStore(self._database, schema.trust)
 
     def _join(self, site: ManagementService) -> None:
         server = (
@@ -155,13 +170,17 @@ class World:
         self.trust.add(identity.certificate, role)
         return self.session(identity)
 
-    # What publishers do; each returns whether it was acknowledged
+    # What publishers do; each tells whether it was acknowledged
 
-    def publish(self, *, update: bool = False, size: int | None = None) -> bool:
-        """Create an application at the publisher, or a version of one."""
+    def publish(self, *, update: bool = False, size: int | None = None, name: str = "") -> str:
+        """Create an application at the publisher, or a version of one.
+
+        Returns the SHA-256 of its content when it was acknowledged, else nothing.
+        """
         names = self.model.names("site")
         rng = self._rngs["site"]
-        name = rng.choice(names) if update and names else self._new_name("site")
+        if not name:
+            name = rng.choice(names) if update and names else self.new_name("site")
         content = self._content(rng, size)
         sha = hashlib.sha256(content).hexdigest()
         package = self._package(name, content)
@@ -175,7 +194,7 @@ class World:
             client.wait(begun, OPERATION)
             acknowledged = True
         self.model.published(sha, Item(name, "site", content), acknowledged=acknowledged)
-        return acknowledged
+        return sha if acknowledged else ""
 
     def delete(self) -> bool:
         """Delete an application of the publisher; its versions leave the registry."""
@@ -198,20 +217,27 @@ class World:
                     self.model.gone[sha] = self.model.maybe_there.pop(sha)
         return acknowledged
 
-    def push(self, size: int | None = None) -> bool:
-        """Push a version to the registry, as any OCI client does."""
-        name = self._new_name("direct")
+    def push(
+        self,
+        size: int | None = None,
+        name: str = "",
+        before_manifest: Callable[[str], object] = lambda _: None,
+    ) -> str:
+        """Push a version to the registry, as any OCI client does; returns as `publish` does.
+
+        `before_manifest` is called with the SHA-256 of its content when the registry has that.
+        """
+        name = name or self.new_name("direct")
         content = self._content(self._rngs["direct"], size)
         item = Item(name, "direct", content)
-        acknowledged = False
+        sha, acknowledged = hashlib.sha256(content).hexdigest(), False
         with self._faults():
-            self.push_parts(item)
+            self.push_parts(item, lambda: before_manifest(sha))
             acknowledged = True
-        sha = hashlib.sha256(content).hexdigest()
         self.model.published(sha, item, acknowledged=acknowledged)
-        return acknowledged
+        return sha if acknowledged else ""
 
-    def push_parts(self, item: Item) -> None:
+    def push_parts(self, item: Item, before_manifest: Callable[[], object] = bool) -> None:
         key, manifest, config, files = application_parts(
             item.name, item.number, files={"app.apk": item.content}
         )
@@ -225,6 +251,7 @@ class World:
                 f"{path}uploads/?digest={digest}", data=blob, timeout=OPERATION
             )
             answer.raise_for_status()
+        before_manifest()
         answer = self.direct.put(
             f"/v2/{repository}/manifests/{key.tag}",
             data=manifest,
@@ -279,6 +306,53 @@ class World:
             self.revoked_sessions.append(session)
         return code == -signal.SIGKILL
 
+    def save(self) -> Saved:
+        """Make a backup of the registry that is kept, with nobody at work meanwhile."""
+        path = self.root / "older.tar"
+        mark = self.model.mark()
+        seq = self.reader.get("/1.0/changes").json()["metadata"]["seq"]
+        done = self.registry.run("aar", "backup", "--force", str(path))
+        assert done.code == 0, done.err
+        return Saved(path, mark, seq)
+
+    def restore(self, saved: Saved, point: str = "") -> list[str]:
+        """Put the registry back to an older backup, as its operator does; returns what failed.
+
+        Killed at `point` first, if given, and done again. Nobody may be at work.
+        """
+        self.registry.stop()
+        self._database.close()
+        arguments = ("restore", "--force", str(saved.path))
+        wrong = []
+        if point and (code := self._killed(*arguments, point=point)) != -signal.SIGKILL:
+            wrong.append(f"aar restore wasn't killed at {point}, but ended with {code}")
+        done = self.registry.run("aar", *arguments)
+        if done.code:
+            wrong.append(f"aar restore: {done.code} {done.err[-200:]}")
+        self.awaken()
+        self._open_trust()
+        self.model.put_back(saved.mark)
+        self._restored = True
+        return wrong
+
+    def remove_returned(self, found: Mapping[str, tuple[str, str]], saved: Saved) -> list[str]:
+        """Remove again what a restore has brought back, as an operator does; tells what is wrong.
+
+        `found`: name and tag by content of what the registry lists.
+        """
+        wrong = []
+        for sha in sorted(self.model.gone.keys() & found.keys()):
+            name, tag = found[sha]
+            if sha in saved.mark.gone:
+                wrong.append(f"came back: {name} ({sha[:12]}), removed before the backup")
+            number = tag.partition("-")[0]
+            self.direct.delete(f"/1.0/applications/{name}/{number}").raise_for_status()
+        return wrong
+
+    def blob_of(self, service: Service, sha: str) -> Path:
+        """Where a service keeps a blob."""
+        return service.home / "data" / "blobs" / "sha256" / sha[:2] / sha
+
     def _killed(self, *arguments: str, point: str, days: int = 0) -> int:
         """Run `aar` beside the server, with a failpoint of its own; returns its exit code."""
         with tempfile.TemporaryDirectory(dir=self.root) as folder:
@@ -292,7 +366,8 @@ class World:
         with suppress(ServiceError, requests.RequestException, OSError):
             yield
 
-    def _new_name(self, kind: Source) -> str:
+    def new_name(self, kind: Source) -> str:
+        """Return a name that no application has had."""
         self._made[kind] += 1
         return f"{kind}-{self._made[kind]}"
 
@@ -363,13 +438,16 @@ class World:
                     wrong.append(f"{site.name} didn't settle: {last}")
                     break
                 time.sleep(0.1)
+        self._restored = False
         return wrong
 
     def _synced(self, site: ManagementService) -> str:
         """Sync once; returns why it isn't settled, "" when it is."""
         try:
             with site.api() as client:
-                report = client.wait(client.registry_sync(), SETTLE).metadata
+                # What a restored registry no longer has goes only on the operator's word.
+                begun = client.registry_sync(allow_deletions=self._restored)
+                report = client.wait(begun, SETTLE).metadata
                 status = client.registry_status()
         except (ServiceError, requests.RequestException) as error:
             return str(error)
