@@ -1,4 +1,7 @@
-"""The security page is true: each test it names is there; workflows have what they need only."""
+"""The security page is true: each test it names is there, as on the page of reliability.
+
+Workflows have what they need only.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explanation" / "security.md"
+RELIABILITY = ROOT / "docs" / "explanation" / "reliability.md"
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 
@@ -30,9 +34,10 @@ def test_each_promise_names_a_test():
         assert NAMED.search(row), row
 
 
-def test_each_test_that_is_named_is_there():
+@pytest.mark.parametrize("page", [PAGE, RELIABILITY], ids=lambda page: page.stem)
+def test_each_test_that_is_named_is_there(page: Path):
     known: dict[str, set[str]] = {}
-    for path, name in NAMED.findall(PAGE.read_text()):
+    for path, name in NAMED.findall(page.read_text()):
         if path not in known:
             tree = ast.parse((ROOT / path).read_text())
             known[path] = {
