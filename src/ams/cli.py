@@ -181,7 +181,7 @@ certificate.add_command(
         "ams",
         _towards_registry,
         _renew,
-        " A running service shows the new one when it is reloaded (SIGHUP) or restarted.",
+        " A running service shows the new one with its next connection.",
     )
 )
 

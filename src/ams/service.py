@@ -201,7 +201,9 @@ class Service:
                     log.info("staged-in-use", name=info.name)
 
     def _own_fingerprint(self) -> str:
-        return str(self.identity.certificate.fingerprint)
+        """Return that of the certificate as it is on disk, where it may have been replaced."""
+        files = self.home / REGISTRY_CERTIFICATE, self.home / REGISTRY_KEY
+        return str(identity.load(*files).certificate.fingerprint)
 
     def _open_session(self, fingerprint: str) -> requests.Session:
         return pinned.session(Fingerprint.parse(fingerprint), self.identity)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from aar_interface import Certificate, Role
-from support.ams import Result, environment, running, until
+from support.ams import Result, environment, running
 from support.registry import running as running_registry
 
 
@@ -52,18 +51,23 @@ def test_rotating_wants_a_yes_and_replaces_both_files(tmp_path: Path) -> None:
     assert shown == again
 
 
-def test_a_running_service_shows_the_new_one_once_it_is_reloaded(tmp_path: Path) -> None:
+def test_a_running_service_shows_the_new_one_with_its_next_connection(tmp_path: Path) -> None:
     with running_registry(tmp_path / "aar") as registry, running(tmp_path / "ams") as service:
         file = tmp_path / "registry.crt"
         file.write_text(registry.certificate.pem)
         service.ok("config", "trust", "add", file)
+        registry.trust(on_disk(service.home), Role.CLIENT)
         service.ok("config", "set", "registry.url", registry.url)
         pin = str(registry.certificate.fingerprint)
         service.ok("config", "set", "registry.fingerprint", pin)
+        service.ok("registry", "sync")
         former = on_disk(service.home)
         assert ams(service.home, "certificate", "rotate", "--yes").code == 0
-        registry.trust(on_disk(service.home), Role.CLIENT)
-        assert on_disk(service.home) != former
-        assert "trust" in service.fails("registry", "sync"), "it still shows the former one"
-        service.process.send_signal(signal.SIGHUP)
-        until(lambda: service.amc("registry", "sync").code == 0)
+        made = on_disk(service.home)
+        assert made != former
+        assert made.fingerprint.short in service.fails("registry", "sync")
+        registry.trust(made, Role.CLIENT)
+        registry.store.remove(former.fingerprint)
+        service.ok("registry", "sync")
+        entry = registry.store.get(made.fingerprint)
+        assert entry is not None and entry.last_used is not None

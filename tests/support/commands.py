@@ -16,26 +16,14 @@ class Commands:
 
     def __init__(self, program: Program, root: Path, environ: dict[str, str]) -> None:
         self.root = root
-        self.done: list[str] = []
-        """What was done to the service itself, and which commands were run."""
         self._program = program
         self._environ = environ
-
-    def stop(self) -> None:
-        """Note that the service is to stop; nothing runs as a systemd service here."""
-        self.done.append("stop")
-
-    def ensure_running(self) -> bool:
-        """Note that the service is to run."""
-        self.done.append("start")
-        return True
 
     def run(
         self, command: str, *arguments: str, input: str | None = None, timeout: float = 120
     ) -> str:
         """Run a command; CommandFailed has its last line."""
         assert command in self._program.commands
-        self.done.append(" ".join((command, *arguments[:2])))
         done = subprocess.run(
             [sys.executable, "-m", MODULES[command], *arguments],
             input=input or "",

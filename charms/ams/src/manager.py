@@ -77,14 +77,9 @@ class Manager:
 
     def rotate_certificate(self) -> Certificate:
         """Have the service make a new key and certificate; the old pair is deleted."""
-        # Stopped meanwhile: were this hook killed, the next one starts it with what is there then.
-        self._service.stop()
-        try:
-            # The service's own command, which acts as its user: the folder is that user's, and
-            # what root would remove there might be a link to anything.
-            answer = self._service.run("ams", "certificate", "rotate", "--yes", "--format", "json")
-        finally:
-            self._service.ensure_running()
+        # The service's own command, which acts as its user: the folder is that user's, and what
+        # root would remove there might be a link to anything.
+        answer = self._service.run("ams", "certificate", "rotate", "--yes", "--format", "json")
         return Certificate.parse(json.loads(answer)["certificate"])
 
     def set_options(self, options: Mapping[str, str]) -> None:

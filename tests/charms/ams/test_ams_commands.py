@@ -95,14 +95,12 @@ def test_the_certificate_towards_the_registry(service: tuple[Service, Manager]) 
     assert manager.certificate().pem.strip() == content.strip()
 
 
-def test_a_new_certificate_comes_while_the_service_is_stopped(tmp_path: Path) -> None:
-    home = tmp_path / PROGRAM.home.relative_to("/")
-    commands = Commands(PROGRAM, tmp_path, environment(home))
-    manager = Manager(commands)  # type: ignore[arg-type]
+def test_a_new_certificate_needs_no_restart(service: tuple[Service, Manager]) -> None:
+    running_service, manager = service
+    former, process = manager.certificate(), running_service.process.pid
     made = manager.rotate_certificate()
-    assert manager.certificate() == made
-    assert commands.done == ["stop", "ams certificate rotate", "start"]
-    assert manager.rotate_certificate() != made
+    assert manager.certificate() == made != former
+    assert (running_service.process.poll(), running_service.process.pid) == (None, process)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as a hook is")
@@ -122,6 +120,5 @@ def test_where_the_services_user_put_a_link_nothing_of_roots_is_touched() -> Non
         commands = Commands(PROGRAM, root, environment(home))
         with pytest.raises(CommandFailed):
             Manager(commands).rotate_certificate()  # type: ignore[arg-type]
-        assert commands.done[-1] == "start", "the service goes on as it was"
         assert sorted(path.name for path in victim.iterdir()) == ["client.crt", "client.key"]
         assert (victim / "client.key").read_text() == "root's client.key"
