@@ -68,8 +68,9 @@ class FileStorage(storage.FileStorage):
 class Storage(storage.Storage):
     """`storage`: where blobs are kept, as files or in a bucket."""
 
-    # The sections are frozen, so that a narrower kind is safe.
+    # The sections are frozen, so that narrower kinds are safe.
     fs: FileStorage = FileStorage()  # type: ignore[reportIncompatibleVariableOverride]
+    s3: storage.S3Storage | None = None  # type: ignore[reportIncompatibleVariableOverride]
 
 
 class JanitorSettings(Section):

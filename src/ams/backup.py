@@ -22,8 +22,8 @@ from ams.settings import (
     SERVER_KEY,
     Settings,
 )
-from regkit.blobs import FileBlobStore
 from regkit.oci.digest import Digest
+from regkit.storage import open_blobs
 from regkit.upkeep.scrub import Wanted
 from regkit.upkeep.state import Adoption, State, database_file
 
@@ -38,7 +38,7 @@ def state(home: Path, settings: Settings) -> State:
         scripts=MIGRATIONS,
         configuration=CONFIG_FILE,
         keys=(REGISTRY_CERTIFICATE, REGISTRY_KEY, SERVER_CERTIFICATE, SERVER_KEY),
-        blobs=FileBlobStore(settings.blob_root(home)),
+        blobs=open_blobs(settings.storage, settings.blob_root(home)),
         trust=schema.trust,
         wanted=_wanted,
         contents=_contents,

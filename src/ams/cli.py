@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ams.service import Service
     from regkit import logs
     from regkit.identity import Identity
+    from regkit.blobs import BlobStore
+    from regkit.database import Database
     from regkit.upkeep.state import State
 
 STATE = "management service"
@@ -77,16 +79,40 @@ def serve(log_format: logs.Format) -> None:
     server.run(home, log_format=log_format)
 
 
+@cli.command("adopt-storage")
+def adopt_storage() -> None:
+    """Take the storage in conf/main.yaml for that of all services on this database.
+
+    Only after the former storage was lost for good: services that still keep their files there
+    don't start any more. 'ams verify --repair --from registry' then fetches what it can.
+
+    \b
+    Example:
+      ams adopt-storage
+    """
+    from ams import shared_storage  # noqa: PLC0415 - SQLAlchemy and pydantic cost 300 ms
+    from regkit.errors import Conflict  # noqa: PLC0415
+
+    with _opened(shared_storage.adopt) as service:
+        if not service.database.shared:
+            raise Conflict("database.url names no server that others use too: nothing to adopt")
+    click.echo("The services on this database keep their files here from now on")
+
+
 @contextmanager
-def _opened() -> Iterator[Service]:
+def _opened(
+    check_storage: Callable[[Database, BlobStore], None] | None = None,
+) -> Iterator[Service]:
     """Open the service of this machine's state root, as the user whom it belongs to."""
+    from ams import shared_storage  # noqa: PLC0415
     from ams.service import Service  # noqa: PLC0415 - SQLAlchemy and pydantic cost 300 ms
     from regkit.upkeep import swap  # noqa: PLC0415
 
     home = state_root("ams")
     with ownership.acting_as_owner(home, STATE):
         swap.complete(home)
-        with Service(home) as service:
+        check = check_storage or shared_storage.require_same
+        with Service(home, check_storage=check) as service:
             yield service
 
 

@@ -150,6 +150,25 @@ claim = sa.Table(
 )
 """Blobs that a running create or import counts on, so that no garbage collection takes them."""
 
+doomed = sa.Table(
+    "doomed",
+    metadata,
+    sa.Column("digest", DIGEST, primary_key=True),
+    sa.Column("run", sa.String(32), nullable=False),
+    sa.Column("at", Moment, nullable=False),
+)
+"""Blobs in a bucket that a garbage collection is about to delete, and which one: they are still
+there, but whoever needs one stores it anew."""
+
+storage = sa.Table(
+    "storage",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("mark", DIGEST, nullable=False),
+)
+"""At most one row (id 1): the blob by which services that share the database know the store of
+blobs that they share too."""
+
 withdrawal = sa.Table(
     "withdrawal",
     metadata,

@@ -10,13 +10,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import requests
 
 from aar_interface import Fingerprint
-from ams import schema
+from ams import schema, shared_storage
 from ams import settings as config
 from ams.catalogue import Catalogue
 from ams.events import Events
@@ -28,10 +28,11 @@ from ams.sync.engine import Engine
 from ams.sync.registry import Connect, Door, connector
 from ams.sync.turns import Turns
 from regkit import identity, logs, pinned
-from regkit.blobs import BlobStore, FileBlobStore
+from regkit.blobs import BlobStore
 from regkit.database import Database
 from regkit.errors import Conflict, Invalid, Unavailable
 from regkit.leases import Lease
+from regkit.storage import open_blobs
 from regkit.trust import TrustStore
 from regkit.upkeep import locks
 
@@ -46,7 +47,8 @@ STATE_PATIENCE = 2.0
 TICK = 1.0
 """Seconds between looks at what other processes have set; one costs microseconds."""
 CLEAN_EVERY = 600.0
-"""Seconds between garbage collections."""
+CLEAN_BUCKET_EVERY = 3600.0
+"""Seconds between garbage collections, which go over all blobs; in a bucket that costs."""
 STOP_WITHIN = 5.0
 """Seconds that `stop` waits for each background thread."""
 
@@ -65,19 +67,21 @@ class Service:
         *,
         spawn: Spawn = in_thread,
         connect: Connect | None = None,
+        check_storage: Callable[[Database, BlobStore], None] = shared_storage.require_same,
     ) -> None:
         """Read `conf/main.yaml` unless `settings` are given.
 
         `spawn` runs operations beside the caller; `connect` opens the registry (a pinned session
-        with this service's identity, unless a test brings its own). Raises Invalid for settings
-        or an identity that can't be used, Unavailable for a state root that can't.
+        with this service's identity, unless a test brings its own); `check_storage` sees to the
+        blobs where several services share the database. Raises Invalid for settings or an
+        identity that can't be used, Unavailable for a state root, database or bucket that can't.
         """
         self.home = home
         self.settings = settings or config.load(home)
         root = self.settings.blob_root(home)
         try:
             (home / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.blobs: BlobStore = FileBlobStore(root)
+            self.blobs: BlobStore = open_blobs(self.settings.storage, root)
             self._lock = locks.take(home / locks.STATE, shared=True, seconds=STATE_PATIENCE)
             if self._lock is None:
                 raise Unavailable("the state is being restored: try again when that is done")
@@ -89,6 +93,10 @@ class Service:
             ) from error
         try:
             self.database.migrate(MIGRATIONS)
+            if self.database.shared:
+                check_storage(self.database, self.blobs)
+            else:
+                self.blobs.check()
             self.identity = identity.ensure(
                 home / REGISTRY_CERTIFICATE, home / REGISTRY_KEY, COMMON_NAME, (), usage="client"
             )
@@ -143,6 +151,7 @@ class Service:
 
     def _close(self) -> None:
         self.database.close()
+        self.blobs.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -162,12 +171,16 @@ class Service:
                     self.catalogue.collect_garbage()
                 else:
                     lease = Lease(self.database, schema.lease, "garbage")
-                    with lease.kept(every=CLEAN_EVERY * 0.9) as due:
+                    with lease.kept(every=self._clean_every * 0.9) as due:
                         if due:
                             self.catalogue.collect_garbage()
             finally:
                 os.close(descriptor)
         self.operations.prune()
+
+    @property
+    def _clean_every(self) -> float:
+        return CLEAN_BUCKET_EVERY if self.blobs.remote else CLEAN_EVERY
 
     def _unit(self) -> str:
         """Return what tells this service from others on the same database; kept in its root."""
@@ -186,13 +199,15 @@ class Service:
             try:
                 self.options.poll()
                 if time.monotonic() >= due:
-                    due = time.monotonic() + CLEAN_EVERY
+                    due = time.monotonic() + self._clean_every
                     self.clean()
             except Exception:  # a fault of one round must not end the housekeeping for good
                 log.exception("housekeeping-failed")
 
     def _drop_abandoned_packages(self) -> None:
         # Nobody can resume reading a package, so what a killed process has staged is of no use.
+        if self.database.shared:
+            return  # it may be another service's, alive: what is none goes as garbage
         for info in self.blobs.staged():
             if info.name.startswith(PREFIX):
                 try:

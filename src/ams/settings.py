@@ -21,6 +21,7 @@ from regkit.settings import (
     LogSettings,
     Section,
 )
+from regkit.storage import Storage
 
 DEFAULT_ADDRESS = Address(host="0.0.0.0", port=8444)  # noqa: S104 - documented default
 CONFIG_FILE = Path("conf/main.yaml")
@@ -68,25 +69,12 @@ class DatabaseSettings(Section):
     given: SQLite in `data` of the state root."""
 
 
-class FileStorageSettings(Section):
-    """`storage.fs`: files as files."""
-
-    root_directory: Path | None = None
-    """A path, absolute or below the state root; not given: its `data`."""
-
-
-class StorageSettings(Section):
-    """`storage`: where the files of applications are kept."""
-
-    fs: FileStorageSettings = FileStorageSettings()
-
-
 class Settings(Section):
     """The whole file."""
 
     http: HttpSettings = HttpSettings()
     database: DatabaseSettings = DatabaseSettings()
-    storage: StorageSettings = StorageSettings()
+    storage: Storage = Storage()
     log: LogSettings = LogSettings()
     architecture: Annotated[str, AfterValidator(_architecture)] = Field(
         default_factory=machine_architecture
@@ -98,7 +86,7 @@ class Settings(Section):
         return self.database.url or f"sqlite:///{home / 'data' / 'ams.db'}"
 
     def blob_root(self, home: Path) -> Path:
-        """Return the folder of the blob store, given the state root."""
+        """Return the folder of blobs, or what is on its way to a bucket, given the state root."""
         configured = self.storage.fs.root_directory
         return home / "data" if configured is None else home / configured
 

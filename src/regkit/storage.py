@@ -85,7 +85,7 @@ class CloudFront(Section):
     """How long a signed URL is valid; not given: `redirect-for`."""
 
 
-class S3Storage(Section):
+class BucketStorage(Section):
     """`storage.s3`: blobs in a bucket."""
 
     endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
@@ -104,6 +104,17 @@ class S3Storage(Section):
     """Authorities that may have signed the server's certificate; not given: those of boto3."""
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     """Whether the bucket's name is in the path or the host name of a URL."""
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> BucketStorage:
+        if (self.access_key is None) != (self.secret_access_key is None):
+            raise ValueError("access-key and secret-access-key go together: give both or none")
+        return self
+
+
+class S3Storage(BucketStorage):
+    """`storage.s3` of a service whose clients may fetch blobs from the bucket themselves."""
+
     redirect: bool = True
     """Whether clients fetch blobs from the bucket themselves, by URLs that are signed for them."""
     redirect_for: Duration = timedelta(minutes=15)
@@ -113,8 +124,6 @@ class S3Storage(Section):
 
     @model_validator(mode="after")
     def _sensible(self) -> S3Storage:
-        if (self.access_key is None) != (self.secret_access_key is None):
-            raise ValueError("access-key and secret-access-key go together: give both or none")
         for validity in (self.redirect_for, self.cloudfront and self.cloudfront.duration):
             if validity is not None and not timedelta(seconds=1) <= validity <= _LONGEST:
                 raise ValueError("redirect-for and cloudfront.duration must be from 1s to 168h")
@@ -131,7 +140,7 @@ class Storage(Section):
     """`storage`: where blobs are kept, as files or in a bucket."""
 
     fs: FileStorage = FileStorage()
-    s3: S3Storage | None = None
+    s3: BucketStorage | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Storage:
@@ -147,7 +156,9 @@ def authorities(storage: Storage) -> str:
     read.
     """
     s3 = storage.s3
-    if s3 is None or s3.ca_file is None or not s3.redirect or s3.cloudfront is not None:
+    if not isinstance(s3, S3Storage) or not s3.redirect or s3.cloudfront is not None:
+        return ""
+    if s3.ca_file is None:
         return ""
     try:
         return s3.ca_file.read_text(encoding="ascii")

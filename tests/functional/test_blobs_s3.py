@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from regkit.blobs import StorageDown
 from regkit.blobs.s3 import S3BlobStore, layout, sessions
-from regkit.blobs.s3.bucket import StorageDown
 from regkit.blobs.s3.staged import MAX_PARTS, part_size
 from regkit.errors import Conflict, Invalid, NotFound, TooLarge
 from regkit.oci.digest import Digest

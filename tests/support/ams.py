@@ -132,6 +132,12 @@ class Service:
                 count += target.startswith(str(self.home)) and target.endswith(" (deleted)")
         return count
 
+    def kill(self) -> None:
+        """kill -9 all of it, as a machine that loses power."""
+        for process in _family(self.process.pid):
+            os.kill(process, signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+
     def address(self) -> tuple[str, int]:
         """Return where it listens for TLS, as its ready line says."""
         line = next(line for line in self.log if _is_ready(line))

@@ -12,7 +12,7 @@ from ams.options import Options
 from ams.packages import read
 from ams.sync.door import Connect
 from ams.sync.engine import Engine
-from regkit.blobs import FileBlobStore
+from regkit.blobs import BlobStore, FileBlobStore
 from support.postgresql import SQLITE, Databases
 
 URL = "https://registry.test:3000"
@@ -43,14 +43,20 @@ class Site:
         fingerprint: str = "ab" * 32,
         architecture: str = "amd64",
         databases: Databases = SQLITE,
+        blobs: BlobStore | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        """`clock`: that of the catalogue too, which otherwise has the real one."""
         self.root = root
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.pauses: list[float] = []
         self.database = databases.open(root / "ams.db", "ams:migrations")
-        self.blobs = FileBlobStore(root / "data")
+        self.blobs = blobs or FileBlobStore(root / "data")
         self.options = Options(self.database)
-        self.catalogue = Catalogue(self.database, self.blobs, architecture, self.options)
+        own_clock = {"clock": clock} if clock else {}
+        self.catalogue = Catalogue(
+            self.database, self.blobs, architecture, self.options, **own_clock
+        )
         self.engine = Engine(
             self.database,
             self.blobs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -407,9 +407,9 @@ def test_old_blobs_without_a_version_are_safe_while_a_create_runs(site: Site):
     with site.read(content(apk=b"zero")) as package:
         taken = package.publish
 
-        def publish() -> int:
+        def publish(anew: Collection[Digest]) -> int:
             assert site.catalogue.collect_garbage().blobs == 0
-            return taken()
+            return taken(anew)
 
         package.publish = publish  # type: ignore[method-assign]
         app = site.catalogue.create(package)

@@ -87,6 +87,14 @@ def _section(annotation: Any) -> type[Section] | None:
 
 def _documented(model: type[Section]) -> dict[str, str]:
     """Return the docstrings below a model's fields, which Python itself forgets."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if issubclass(kind, Section):
+            found |= _own_documented(kind)
+    return found
+
+
+def _own_documented(model: type[Section]) -> dict[str, str]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     body = definition.body if isinstance(definition, ast.ClassDef) else []
     found: dict[str, str] = {}

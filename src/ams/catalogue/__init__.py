@@ -1,6 +1,6 @@
 """The applications and versions of a site: `Catalogue` and the values it gives."""
 
-from ams.catalogue.catalogue import Catalogue, Listener
+from ams.catalogue.catalogue import Catalogue, Doomed, Listener
 from ams.catalogue.records import (
     Application,
     ApplicationStatus,
@@ -19,6 +19,7 @@ __all__ = [
     "ApplicationStatus",
     "Catalogue",
     "Change",
+    "Doomed",
     "Export",
     "Garbage",
     "Listener",

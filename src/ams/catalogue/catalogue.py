@@ -2,7 +2,9 @@
 
 Every change is one transaction: after a crash at any moment a version is there whole or not at
 all. The order is always: claim the blobs (so that no garbage collection takes them), store them,
-commit the rows that make the version visible. Numbers, immutability, publishing and withdrawal
+commit the rows that make the version visible. That all of them are there is looked up in the
+transaction, or right before it where that means to wait for a network: a claim made anew keeps
+them until then (see `garbage`). Numbers, immutability, publishing and withdrawal
 are ruled here; the network is not known here, nor is anything of HTTP.
 """
 
@@ -30,9 +32,9 @@ from ams.packages import Package, renewed
 from regkit import failpoints, logs
 from regkit.blobs import BlobStore
 from regkit.database import Database, as_engine_error
-from regkit.errors import Conflict, Invalid
+from regkit.errors import Conflict, Invalid, Unavailable
 from regkit.oci import application as oci
-from regkit.oci.application import ApplicationImage, Key
+from regkit.oci.application import ApplicationImage, Key, PackageFile
 from regkit.oci.digest import Digest
 
 log = logs.get("ams.catalogue")
@@ -40,6 +42,9 @@ log = logs.get("ams.catalogue")
 
 Listener = Callable[[Change], None]
 """Told of each change after it is committed; must be quick."""
+
+Doomed = Mapping[Digest, str]
+"""Blobs that are here, but being deleted, and by which garbage collection."""
 
 Check = Callable[[Application], object]
 """Called with an application as it is right before a change, in its transaction; may refuse it."""
@@ -228,13 +233,25 @@ class Catalogue(Reading):
 
     # Imported applications: for the sync engine only
 
-    def claim(self, digests: Iterable[Digest]) -> None:
+    def claim(self, digests: Iterable[Digest]) -> Doomed:
         """Keep blobs from garbage collection for an hour, whether they are here yet or not.
 
-        Call it before deciding which blobs an import still has to fetch.
+        Call it before deciding which blobs an import still has to fetch. Returns those that must
+        be stored anew, although they are here: they are being deleted already.
         """
+        digests = list(digests)
         with self._database.write() as connection:
             store.claim(connection, digests, self._clock())
+            return store.doomed(connection, digests)
+
+    def keep(self, digests: Iterable[Digest], stored_anew: Doomed) -> None:
+        """Claim blobs for another hour, after the claim that gave `stored_anew`.
+
+        Raises Unavailable when one was given up in between (storing took over an hour): nothing
+        of what was stored may be relied on then.
+        """
+        if self.claim(digests).items() - stored_anew.items():
+            raise Unavailable("some of its content was cleared away meanwhile: try again")
 
     def prove(self, digests: Iterable[Digest]) -> None:
         """Move damaged ones of these blobs aside, if no version refers to them: see `leftovers`.
@@ -254,11 +271,12 @@ class Catalogue(Reading):
         belong together, Unavailable when a blob is missing (fetch it and try again).
         """
         parsed = imports.check(image.key, manifest, config, self._architecture)
+        self._require_blobs(parsed.files, committing=False)
         with self._database.write() as connection:
             failpoints.reach("import.commit:before", as_engine_error)
             application, changed = imports.add(
                 connection,
-                self._blobs,
+                lambda: self._require_blobs(parsed.files, committing=True),
                 parsed,
                 manifest,
                 config,
@@ -315,10 +333,18 @@ class Catalogue(Reading):
             )
 
     def _store(self, package: Package) -> None:
-        with self._database.write() as connection:
-            store.claim(connection, (file.digest for file in package.files), self._clock())
-        self.prove({file.digest for file in package.files})
-        package.publish()
+        digests = {file.digest for file in package.files}
+        doomed = self.claim(digests)
+        self.prove(digests - doomed.keys())
+        package.publish(doomed)
+        if self._blobs.remote:
+            self.keep(digests, doomed)
+        self._require_blobs(package.files, committing=False)
+
+    def _require_blobs(self, files: Iterable[PackageFile], *, committing: bool) -> None:
+        """Raise Unavailable unless all content is stored; where that may be asked, see above."""
+        if committing != self._blobs.remote:
+            lookups.require_blobs(self._blobs, files)
 
     def _add_version(
         self, id_or_name: str, package: Package, accept: Callable[[Application], dict[str, Any]]
@@ -360,7 +386,7 @@ class Catalogue(Reading):
         *,
         published: bool,
     ) -> None:
-        lookups.require_blobs(self._blobs, image)
+        self._require_blobs(image.files, committing=True)
         config, manifest = oci.build(image)
         store.insert_version(
             connection,

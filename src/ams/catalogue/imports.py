@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from ams.catalogue import lookups, store
 from ams.catalogue.records import Application, new_id
-from regkit.blobs import BlobStore
 from regkit.errors import Conflict, Invalid
 from regkit.oci import application as oci
 from regkit.oci.application import ApplicationImage, Key
@@ -28,7 +28,7 @@ def check(key: Key, manifest: bytes, config: bytes, architecture: str) -> Applic
 
 def add(
     connection: sa.Connection,
-    blobs: BlobStore,
+    require_blobs: Callable[[], None],
     image: ApplicationImage,
     manifest: bytes,
     config: bytes,
@@ -38,6 +38,7 @@ def add(
 ) -> tuple[Application, bool]:
     """Add a checked version; returns its application, and whether anything has changed.
 
+    `require_blobs` is called before the first change, and may refuse.
     Raises Conflict and Unavailable as `Catalogue.import_version` says.
     """
     key, digest = image.key, Digest.of(manifest)
@@ -52,7 +53,7 @@ def add(
         return application, False
     if present and not replace:
         raise Conflict(f"{key} is here with another content ({present.digest})")
-    lookups.require_blobs(blobs, image)
+    require_blobs()
     if application is None:
         id_ = new_id()
         store.insert_application(

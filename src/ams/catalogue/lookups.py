@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from regkit import failpoints
 from regkit.blobs import BlobStore
 from regkit.database import as_engine_error
 from regkit.errors import Conflict, Forbidden, NotFound, Unavailable
-from regkit.oci.application import ApplicationImage, Key
+from regkit.oci.application import Key, PackageFile
 
 
 def key(application: Application, version: Version) -> Key:
@@ -76,8 +77,8 @@ def withdraw(
         failpoints.reach("withdrawal.tombstone:after")
 
 
-def require_blobs(blobs: BlobStore, image: ApplicationImage) -> None:
+def require_blobs(blobs: BlobStore, files: Iterable[PackageFile]) -> None:
     """Raise Unavailable unless every file's content is stored."""
-    for file in image.files:
+    for file in files:
         if blobs.size(file.digest) != file.size:
             raise Unavailable(f"the content of {file.path!r} is not stored: try again")

@@ -332,14 +332,46 @@ def claim(connection: sa.Connection, digests: Iterable[Digest], now: datetime) -
         connection.execute(table.insert(), [{"digest": digest, "at": now} for digest in batch])
 
 
+def doom(connection: sa.Connection, digests: Iterable[Digest], run: str, now: datetime) -> None:
+    """Note that the garbage collection `run` is about to delete blobs."""
+    table = schema.doomed
+    for batch in _batches(sorted({str(digest) for digest in digests})):
+        connection.execute(table.delete().where(table.c.digest.in_(batch)))
+        connection.execute(
+            table.insert(), [{"digest": digest, "run": run, "at": now} for digest in batch]
+        )
+
+
+def doomed(connection: sa.Connection, digests: Iterable[Digest]) -> dict[Digest, str]:
+    """Return those of `digests` that are about to be deleted, and by which collection."""
+    table, wanted = schema.doomed, {str(digest): digest for digest in digests}
+    return {
+        wanted[row.digest]: row.run
+        for batch in _batches(list(wanted))
+        for row in connection.execute(table.select().where(table.c.digest.in_(batch))).all()
+    }
+
+
+def forget_doomed(connection: sa.Connection, run: str) -> None:
+    """Note that the garbage collection `run` has deleted what it was about to."""
+    connection.execute(schema.doomed.delete().where(schema.doomed.c.run == run))
+
+
+def drop_doomed(connection: sa.Connection, before: datetime) -> None:
+    """Forget what was doomed before `before`."""
+    connection.execute(schema.doomed.delete().where(schema.doomed.c.at < before))
+
+
 def drop_claims(connection: sa.Connection, before: datetime) -> None:
     """Forget claims older than `before`."""
     connection.execute(schema.claim.delete().where(schema.claim.c.at < before))
 
 
 def unused(connection: sa.Connection, digests: Iterable[Digest]) -> list[Digest]:
-    """Return those of `digests` that no version refers to and nobody claims."""
-    return _in_none_of((_FILE.c.digest, schema.claim.c.digest), connection, digests)
+    """Return those of `digests` that no version refers to and nobody claims, nor is the mark."""
+    return _in_none_of(
+        (_FILE.c.digest, schema.claim.c.digest, schema.storage.c.mark), connection, digests
+    )
 
 
 def unreferenced(connection: sa.Connection, digests: Iterable[Digest]) -> list[Digest]:

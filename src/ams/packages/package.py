@@ -5,7 +5,7 @@ Reading is all or nothing: whatever is wrong with a package, nothing of it is le
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from regkit import yamlsafe
 from regkit.blobs import BlobStore
 from regkit.errors import Invalid
 from regkit.oci.application import PackageFile
+from regkit.oci.digest import Digest
 
 EXTRA_DATA = "extra-data"
 
@@ -38,9 +39,13 @@ class Package:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
 
-    def publish(self) -> int:
-        """Turn the files into blobs; returns the bytes that the store didn't have."""
-        return self._staging.publish()
+    def publish(self, anew: Collection[Digest] = ()) -> int:
+        """Turn the files into blobs; returns the bytes that the store didn't have.
+
+        What is in `anew` counts as not there. Raises Unavailable when it wasn't read for this
+        package.
+        """
+        return self._staging.publish(anew)
 
     def close(self) -> None:
         """Drop what is staged; idempotent."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
 from regkit.blobs import BlobStore, Staged
-from regkit.errors import NoSpace, TooLarge
+from regkit.errors import NoSpace, TooLarge, Unavailable
 from regkit.oci.application import PackageFile
 from regkit.oci.digest import Digest, new_hasher
 
@@ -86,22 +86,25 @@ class Staging:
             self._entries.append(_Entry(name, file, None))
         return file
 
-    def publish(self) -> int:
+    def publish(self, anew: Collection[Digest] = ()) -> int:
         """Turn every staged file into a blob; what the store has already is dropped.
 
-        Returns the bytes that were new. It takes as long as syncing the files to disk does.
+        What is in `anew` is stored whether the store has it or not. Returns the bytes that were
+        new. It takes as long as syncing the files to disk does. Raises Unavailable, before
+        anything is stored, when something of `anew` isn't staged here.
         """
+        if not {entry.file.digest for entry in self._entries}.issuperset(anew):
+            raise Unavailable("some of its content is being cleared away: try again")
         new = 0
         while self._entries:
             entry = self._entries[-1]
-            if self._blobs.size(entry.file.digest) is None:
+            if entry.file.digest in anew or self._blobs.size(entry.file.digest) is None:
                 staged = entry.staged or self._blobs.stage(entry.name, create=False)
                 try:
                     new += staged.seal(entry.file.digest)
                     staged.publish()
                 finally:
-                    if entry.staged is None:
-                        staged.close()
+                    staged.close()  # some stores hold it until then, and count it as under way
                 self._entries.pop()
             else:
                 self._drop(self._entries.pop())

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from ams.catalogue import Catalogue
+from ams.catalogue import Catalogue, Doomed
 from ams.sync.door import Door
 from ams.sync.ledger import UNDER_WAY, Ledger
 from ams.sync.plan import Import, Push, RemoveImported, Step, Withdraw
 from ams.sync.report import Moved, Progress
 from ams.sync.transfer import Transfer
 from regkit import logs
-from regkit.blobs import BlobStore
+from regkit.blobs import BlobStore, StorageDown
 from regkit.errors import (
     Conflict,
     Forbidden,
@@ -110,6 +110,8 @@ class Runner:
         self._blob_locks: dict[Digest, threading.Lock] = {}
         self._proven: set[Digest] = set()
         """What was looked at; whatever comes later is compared with its digest as it comes."""
+        self._renewed: set[tuple[Digest, str]] = set()
+        """Doomed blobs that were fetched anew, and what had doomed them."""
 
     def run(self, steps: Sequence[Step], epoch: str) -> Outcome:
         """Execute `steps`, planned against `epoch` of the registry.
@@ -178,9 +180,12 @@ class Runner:
         self._proven |= new
 
     def _import_batch(self, batch: Sequence[_Package]) -> None:
-        self._catalogue.claim({digest for package in batch for digest in package.blobs})
         wanted = {digest: size for package in batch for digest, size in package.blobs.items()}
-        needed = sum(self._transfer.missing(digest, size) for digest, size in wanted.items())
+        doomed = self._catalogue.claim(wanted)
+        needed = sum(
+            self._transfer.missing(digest, size, anew=digest in doomed)
+            for digest, size in wanted.items()
+        )
         free = self._blobs.free()
         if needed and needed + MARGIN > free:
             fault = NoSpace(
@@ -193,18 +198,25 @@ class Runner:
             return
         self._meter.expect(needed)
         self._each(
-            batch, lambda package: self._attempt(package.step, lambda: self._import(package))
+            batch,
+            lambda package: self._attempt(package.step, lambda: self._import(package, doomed)),
         )
 
-    def _import(self, package: _Package) -> None:
+    def _import(self, package: _Package, doomed: Doomed) -> None:
         step = package.step
         for digest, size in package.blobs.items():
             with self._blob_lock(digest):
                 self._transfer.download(
-                    step.key, digest, size, lambda n: self._meter.received(str(step), n)
+                    step.key,
+                    digest,
+                    size,
+                    lambda n: self._meter.received(str(step), n),
+                    anew=digest in doomed and (digest, doomed[digest]) not in self._renewed,
                 )
+                if digest in doomed:
+                    self._renewed.add((digest, doomed[digest]))
             # A claim lasts an hour, a large blob may take longer.
-            self._catalogue.claim(package.blobs)
+            self._catalogue.keep(package.blobs, doomed)
         self._catalogue.import_version(
             package.image, package.manifest, package.config, replace=step.replace
         )
@@ -285,7 +297,7 @@ class Runner:
         log.info("sync-step-done", step=str(step), digest=str(step.digest))
 
     def _failed(self, step: Step, fault: ServiceError) -> None:
-        blocks = isinstance(fault, (NoSpace, Forbidden)) or (
+        blocks = isinstance(fault, (NoSpace, Forbidden, StorageDown)) or (
             isinstance(fault, Unavailable) and not self._reachable()
         )
         if not blocks:

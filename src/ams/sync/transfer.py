@@ -44,22 +44,24 @@ class Transfer:
         self._blobs = blobs
         self._pause = pause
 
-    def missing(self, digest: Digest, size: int) -> int:
-        """Return how many bytes a download would still need."""
-        if self._blobs.size(digest) is not None:
+    def missing(self, digest: Digest, size: int, *, anew: bool = False) -> int:
+        """Return how many bytes a download would still need; `anew`: whatever is here."""
+        if not anew and self._blobs.size(digest) is not None:
             return 0
         staged = self._blobs.staged_info(stage_name(digest))
         return size - min(staged.size if staged else 0, size)
 
-    def download(self, key: Key, digest: Digest, size: int, count: Count) -> None:
-        """Fetch a blob of `size` bytes, unless it is here.
+    def download(
+        self, key: Key, digest: Digest, size: int, count: Count, *, anew: bool = False
+    ) -> None:
+        """Fetch a blob of `size` bytes, unless it is here; `anew`: whatever is here.
 
         Raises DigestMismatch, NoSpace, Unavailable when it stays cut; what arrived is kept.
         """
-        if self._blobs.size(digest) is not None:
+        if not anew and self._blobs.size(digest) is not None:
             return
         with self._blobs.stage(stage_name(digest)) as staged:
-            if self._blobs.size(digest) is not None:  # somebody else was quicker
+            if not anew and self._blobs.size(digest) is not None:  # somebody else was quicker
                 return
             if staged.size > size:
                 staged.truncate(0)

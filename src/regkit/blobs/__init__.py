@@ -13,6 +13,7 @@ from regkit.blobs.protocol import (
     DigestMismatch,
     Staged,
     StagedInfo,
+    StorageDown,
     Tidied,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "FileBlobStore",
     "Staged",
     "StagedInfo",
+    "StorageDown",
     "Tidied",
 ]

@@ -8,7 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol
 
-from regkit.errors import Invalid
+from regkit.errors import Invalid, Unavailable
 from regkit.oci.digest import Digest
 
 READ_CHUNK = 512 * 1024
@@ -20,6 +20,12 @@ UNBOUNDED = 2**63 - 1
 
 class DigestMismatch(Invalid):
     """The content isn't what its digest says."""
+
+
+class StorageDown(Unavailable):
+    """The store itself can't be used at this moment, whatever is asked of it."""
+
+    retry_after = 5.0
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from regkit.errors import Invalid, NoSpace, NotFound, TooLarge, Unavailable
-from regkit.storage import S3Storage
+from regkit.blobs.protocol import StorageDown
+from regkit.errors import Invalid, NoSpace, NotFound, TooLarge
+from regkit.storage import BucketStorage
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 30, 4
 """A request is given up after about half a minute of refused connections, or two of silence."""
-RETRY_AFTER = 5.0
 CONNECTIONS = 64
 
 _GONE = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
@@ -36,12 +36,6 @@ _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 
 _making = threading.Lock()
 """Making a client is the one thing that boto3's sessions allow only one thread at a time."""
-
-
-class StorageDown(Unavailable):
-    """The bucket can't be used at this moment."""
-
-    retry_after = RETRY_AFTER
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ class Part:
 class Bucket:
     """A bucket below a prefix; names are without it. Methods raise StorageDown, NoSpace."""
 
-    def __init__(self, settings: S3Storage) -> None:
+    def __init__(self, settings: BucketStorage) -> None:
         self._settings = settings
         self._prefix = settings.prefix
         self._client: Any = None

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from regkit.blobs.s3.bucket import Bucket, StorageDown
+from regkit.blobs.protocol import StorageDown
+from regkit.blobs.s3.bucket import Bucket
 from regkit.blobs.s3.layout import Pointer
 from regkit.errors import NotFound
 

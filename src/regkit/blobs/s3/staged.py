@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any
 
 from regkit import failpoints
-from regkit.blobs.protocol import DigestMismatch
+from regkit.blobs.protocol import DigestMismatch, StorageDown
 from regkit.blobs.s3 import layout
-from regkit.blobs.s3.bucket import Bucket, Part, StorageDown
+from regkit.blobs.s3.bucket import Bucket, Part
 from regkit.blobs.s3.layout import Pointer
 from regkit.blobs.s3.sessions import Hold, Progress
 from regkit.errors import Invalid, NotFound, ServiceError, TooLarge, Unavailable

@@ -21,7 +21,7 @@ from regkit.blobs.s3.staged import COPIED, S3Staged
 from regkit.blobs.s3.tidying import tidy
 from regkit.errors import NotFound
 from regkit.oci.digest import Digest
-from regkit.storage import S3Storage
+from regkit.storage import BucketStorage, S3Storage
 
 PARTS_IN_FLIGHT = 16
 """Parts on their way in one process, of all uploads together: 128 MiB while parts are small."""
@@ -34,8 +34,8 @@ class S3BlobStore:
 
     remote = True
 
-    def __init__(self, settings: S3Storage, copied: int = COPIED) -> None:
-        """Nothing is asked of the server; `check` does.
+    def __init__(self, settings: BucketStorage, copied: int = COPIED) -> None:
+        """Nothing is asked of the server; `check` does. `S3Storage` may want redirects too.
 
         `copied`: bytes that the server may copy in one request, at least `SMALLEST_PART`.
         """
@@ -44,12 +44,13 @@ class S3BlobStore:
         self._sessions = Sessions(self._bucket)
         self._room = threading.Semaphore(PARTS_IN_FLIGHT)
         self._hashers: OrderedDict[tuple[str, int], Any] = OrderedDict()
-        self._links = Links(settings, self._bucket)
+        self._links = Links(settings, self._bucket) if isinstance(settings, S3Storage) else None
 
     def check(self) -> None:
         """Ask whether the bucket is there for us. Raises Invalid, StorageDown."""
         self._bucket.check()
-        self._links.check()
+        if self._links is not None:
+            self._links.check()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -71,7 +72,8 @@ class S3BlobStore:
 
     def link(self, digest: Digest) -> str | None:
         """Return where a client may fetch the blob; None when it shall be sent by us."""
-        return self._links.to(self._existing(digest)) if self._links.wanted else None
+        links = self._links
+        return links.to(self._existing(digest)) if links and links.wanted else None
 
     def stage(self, name: str, *, create: bool = True) -> S3Staged:
         """Open or resume what is staged as `name`, exclusively."""
