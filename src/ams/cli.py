@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from aar_interface import Fingerprint
     from ams.service import Service
     from regkit import logs
-    from regkit.identity import Identity
     from regkit.blobs import BlobStore
     from regkit.database import Database
+    from regkit.identity import Identity
     from regkit.upkeep.state import State
 
 STATE = "management service"

@@ -15,7 +15,9 @@ resource "juju_application" "ams" {
 
 locals {
   requires = {
-    client    = "registry-client"
-    publisher = "registry-publisher"
+    client         = "registry-client"
+    publisher      = "registry-publisher"
+    database       = "database"
+    object_storage = "object-storage"
   }
 }

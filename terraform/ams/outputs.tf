@@ -4,6 +4,6 @@ output "app_name" {
 }
 
 output "requires" {
-  description = "Endpoints towards a registry, by role; relate one of them."
+  description = "Endpoints: client or publisher towards a registry, relate one of them; database and object_storage, both or none."
   value       = local.requires
 }

@@ -39,7 +39,7 @@ variable "base" {
 }
 
 variable "units" {
-  description = "Number of units. Each is a site of its own."
+  description = "Number of units. Each is a site of its own; with database and object_storage integrated they are one."
   type        = number
   default     = 1
 }

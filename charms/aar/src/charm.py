@@ -14,7 +14,6 @@ import ops
 
 from aar_interface.relation import PROVIDER_ENDPOINTS, RegistryProvider, Wanted
 from actions import ACTIONS, CHANGES
-from engines import Engines, Unusable
 from machine_service import (
     CommandFailed,
     InvalidConfiguration,
@@ -24,9 +23,14 @@ from machine_service import (
 )
 from options import InvalidOption, Options
 from registry import PROGRAM, Registry
-from shared import DATABASE, OBJECT_STORAGE, PEERS, Peers, database, object_storage
-from sharing import Decision, Run, Situation, Store, decide
+from shared import PEERS, Peers
+from shared_engines import DATABASE, OBJECT_STORAGE, Engines, Store
+from shared_engines.relations import Shared
+from sharing import Decision, Run, Situation, decide
 from status import Findings, Refused, statuses
+
+ENGINES_NAME = "aar"
+"""What database and bucket are asked to be called."""
 
 
 class AarCharm(ops.CharmBase):
@@ -36,8 +40,7 @@ class AarCharm(ops.CharmBase):
         super().__init__(framework)
         self.registry = Registry(MachineService(PROGRAM))
         self.provider = RegistryProvider(self)
-        self.database = database(self)
-        self.object_storage = object_storage(self)
+        self.shared = Shared(self, ENGINES_NAME)
         self.peers = Peers(self)
         self._findings: Findings | None = None
         changes = [
@@ -73,8 +76,7 @@ class AarCharm(ops.CharmBase):
         `rotated`: this unit has just made a new certificate, which the others are to take.
         """
         self.registry.install(self.charm_dir / "wheels")
-        self.database.request()
-        self.object_storage.request()
+        self.shared.request()
         pair = None if rotated else self.peers.certificate()
         situation = self._situation(certificate=bool(pair) or rotated)
         decision = decide(situation)
@@ -106,17 +108,8 @@ class AarCharm(ops.CharmBase):
 
     def _situation(self, *, certificate: bool) -> Situation:
         """Read which engines there are, and what this unit and the others hold."""
-        relations = {DATABASE: self.database, OBJECT_STORAGE: self.object_storage}
-        related = frozenset(name for name, relation in relations.items() if relation.related)
-        unusable, server, bucket = {}, None, None
-        try:
-            server = self.database.read()
-        except Unusable as error:
-            unusable[DATABASE] = str(error)
-        try:
-            bucket = self.object_storage.read()
-        except Unusable as error:
-            unusable[OBJECT_STORAGE] = str(error)
+        related = self.shared.related
+        engines, unusable = self.shared.read()
         holds = Store.EMPTY
         if self.registry.is_shared:
             holds = Store.SHARED
@@ -129,7 +122,7 @@ class AarCharm(ops.CharmBase):
             store=holds,
             related=related,
             unusable=unusable,
-            engines=Engines(server, bucket) if server and bucket else None,
+            engines=engines,
             certificate=certificate,
             told=self.peers.told(),
         )
@@ -166,17 +159,13 @@ class AarCharm(ops.CharmBase):
 
         Return who isn't, and why the shared store can't be changed now, if it can't.
 
-        Each unit's own store is. The shared one is the leader's alone: units see a relation change
-        at different times, and each would undo what another, further on, has just done. A unit on
-        its way out sees its relations end one by one, which nobody meant, so a leader says nothing
-        while any unit leaves; the leader that stays hears of the departure, and makes up for it.
+        Each unit's own store is. The shared one is that unit's which speaks for all.
         """
         if decision.run is Run.STOPPED:
             return (), ""
         if decision.run is not Run.SHARED:
             return self._grant(wanted if decision.run is Run.ALONE else Wanted()), ""
-        departing = event.departing_unit if isinstance(event, ops.RelationDepartedEvent) else None
-        if not self.unit.is_leader() or departing == self.unit or self.peers.leaving:
+        if not self.peers.speaks_for_all(event):
             return (), ""
         try:
             return self._grant(wanted), ""

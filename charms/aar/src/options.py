@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from aar_interface.addresses import Address
-from engines import Engines
+from shared_engines import Engines
 
 CONFIGURATIONS = Path("/var/snap/aar/common/conf")
 """Where the registry's settings are, and what they name."""
@@ -84,7 +84,7 @@ class Options:
         if engines and self.storage:
             raise InvalidOption("storage-config: empty it, since object-storage is related")
         if engines:
-            settings |= engines.settings(folder)
+            settings |= engines.settings(folder, redirects=True)
         if self.storage:
             settings["storage"] = dict(self.storage)
         return "# Written by the charm: use juju config.\n" + yaml.safe_dump(settings)

@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from aar_interface import Certificate, InvalidCertificate
-from engines import Engines
 from machine_service import CommandFailed, MachineService, MachineServiceError, Program
 from options import CONFIGURATIONS, Options
+from shared_engines import Engines, names_a_server
 
 PROGRAM = Program(
     name="aar",
@@ -83,7 +83,9 @@ class Registry:
         try:
             target = folder / "engines.yaml"
             target.touch(mode=0o600)
-            target.write_text(yaml.safe_dump(engines.settings(CONFIGURATIONS)), encoding="utf-8")
+            target.write_text(
+                yaml.safe_dump(engines.settings(CONFIGURATIONS, redirects=True)), encoding="utf-8"
+            )
             command = ("migrate", "--keep-config", "--to", str(target))
             if self._service.is_running:
                 # It ends with the advice to stop: by then most is copied.
@@ -103,12 +105,9 @@ class Registry:
     def is_shared(self) -> bool:
         """Whether its settings name a database that other units use too."""
         try:
-            settings = yaml.safe_load((self._home / SETTINGS).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            return names_a_server((self._home / SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return False
-        section = settings.get("database") if isinstance(settings, dict) else None
-        url = section.get("url") if isinstance(section, dict) else None
-        return isinstance(url, str) and url.startswith("postgresql")
 
     def has_data(self) -> bool:
         """Whether anything would be missed without this store.

@@ -24,20 +24,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engines import Engines
-from shared import DATABASE, OBJECT_STORAGE
+from shared_engines import Engines, Store, lacking
 
 _NOTHING_LOST = "; nothing was deleted"
-
-
-class Store(str, enum.Enum):
-    """What a unit's registry keeps its state in. The values are told to the other units."""
-
-    EMPTY = "empty"
-    """Its own files, or none yet, with nothing in them that would be missed."""
-    OWN = "own"
-    """Its own files, with something in them."""
-    SHARED = "shared"
 
 
 class Run(enum.Enum):
@@ -62,7 +51,7 @@ class Situation:
     leader: bool
     store: Store
     related: frozenset[str] = frozenset()
-    """Which of DATABASE, OBJECT_STORAGE are related."""
+    """Which of database, object-storage are related."""
     unusable: Mapping[str, str] | None = None
     """By endpoint, what is wrong with what its provider said."""
     engines: Engines | None = None
@@ -120,8 +109,7 @@ def _alone(now: Situation) -> Decision:
 
 def _incomplete(now: Situation) -> Decision:
     (there,) = now.related
-    lacks = OBJECT_STORAGE if there == DATABASE else DATABASE
-    sentence = f"{there} is related and {lacks} isn't: integrate {lacks} too"
+    sentence = lacking(now.related)
     if now.store is Store.SHARED:
         return Decision(Run.STOPPED, blocked=sentence + _NOTHING_LOST)
     return Decision(_as_before(now), blocked=f"{sentence}, or remove {there}")

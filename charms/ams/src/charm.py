@@ -2,7 +2,8 @@
 """The charm of the management service: reads what Juju says, makes the machine so, tells it.
 
 Every event means the same: reconcile. The charm keeps no state; what a relation sets follows from
-the relation, and AMS itself keeps what is set by whom, so that it can be taken back exactly.
+the relation, and AMS itself keeps what is set by whom, so that it can be taken back exactly. How
+units share one site is decided in `sharing`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ from machine_service import (
 )
 from manager import PROGRAM, Manager
 from options import RELATED, InvalidOption, Options
+from shared_engines import DATABASE, OBJECT_STORAGE, Engines, Store
+from shared_engines.relations import Shared, Units
+from sharing import Decision, Run, Situation, decide
 from status import Findings, statuses
+
+PEERS = "peers"
 
 
 class AmsCharm(ops.CharmBase):
@@ -33,14 +39,18 @@ class AmsCharm(ops.CharmBase):
         super().__init__(framework)
         self.manager = Manager(MachineService(PROGRAM))
         self.requirer = RegistryRequirer(self)
+        self.shared = Shared(self, self._own_name)
+        self.peers = Units(self, PEERS)
         self._findings: Findings | None = None
         changes = [
             self.on.install,
             self.on.upgrade_charm,
             self.on.config_changed,
             self.on.start,
+            self.on.leader_elected,
+            self.on.secret_changed,
         ]
-        for endpoint in REQUIRER_ENDPOINTS:
+        for endpoint in (*REQUIRER_ENDPOINTS, DATABASE, OBJECT_STORAGE, PEERS):
             events = self.on[endpoint]
             changes += [
                 events.relation_created,
@@ -58,22 +68,58 @@ class AmsCharm(ops.CharmBase):
         for name in ACTIONS:
             framework.observe(self.on[name].action, self._on_action)
 
-    def reconcile(self) -> None:
+    def reconcile(self, event: ops.EventBase | None = None) -> None:
         """Make the machine, AMS' options and our databags what the model asks for."""
         self.manager.install(self.charm_dir / "wheels")
-        options, findings = self._run()
-        if options:
+        self.shared.request()
+        situation = self._situation()
+        decision = decide(situation)
+        options, findings = self._run(decision, situation.engines)
+        joins = decision.run in (Run.ALONE, Run.SHARED)
+        if not joins:
+            self.requirer.withdraw()
+        if options and decision.run is not Run.STOPPED:
             self.unit.set_ports(options.port)
-            self._introduce()
-            findings = self._follow(options)
+            if joins:
+                self._introduce()
+            writes = decision.run is not Run.SHARED or self.peers.speaks_for_all(event)
+            findings = self._follow(options, joins=joins, writes=writes)
         self.unit.set_workload_version(self.manager.version())
-        self._findings = findings
+        self._findings = dataclasses.replace(
+            findings, blocked=decision.blocked, engines=decision.waiting
+        )
 
-    def _run(self) -> tuple[Options | None, Findings]:
-        """Run AMS as configured; without options where that failed: then it goes on as it was."""
+    def _situation(self) -> Situation:
+        """Read which engines there are, and what this unit holds."""
+        related = self.shared.related
+        engines, unusable = self.shared.read()
+        holds = Store.EMPTY
+        if self.manager.is_shared:
+            holds = Store.SHARED
+        elif related and self.manager.has_data():
+            holds = Store.OWN
+        return Situation(
+            unit=self.unit.name,
+            store=holds,
+            related=related,
+            unusable=unusable,
+            engines=engines.below(self._own_name) if engines else None,
+        )
+
+    def _run(self, decision: Decision, engines: Engines | None) -> tuple[Options | None, Findings]:
+        """Run AMS as decided and configured; without options where that failed.
+
+        Then it goes on as it was.
+        """
         try:
             options = Options.read(self.config)
-            self.manager.run_as(options)
+            if decision.run is Run.STOPPED:
+                self.manager.stop()
+            elif decision.run is Run.SHARED and engines is None:
+                pass  # its engines are about to be told anew: it goes on with those it knows
+            else:
+                shared = engines if decision.run is Run.SHARED else None
+                self.manager.run_as(options, shared)
         except (InvalidOption, InvalidConfiguration) as error:
             return None, Findings(misconfigured=str(error))
         except NotRunning as error:
@@ -87,21 +133,27 @@ class AmsCharm(ops.CharmBase):
         else:
             self.requirer.publish(self.manager.certificate(), self.manager.architecture)
 
-    def _follow(self, options: Options) -> Findings:
-        """Set what the relation asks for and what the operator configured, and nothing else."""
-        related, registry = self.requirer.related, self.requirer.registry()
+    def _follow(self, options: Options, *, joins: bool, writes: bool) -> Findings:
+        """Set what the relation asks for and what the operator configured, and nothing else.
+
+        `joins`: a registry may be used. `writes`: it is this unit that sets it; where units share
+        one site, one of them does.
+        """
+        related = self.requirer.related
+        registry = self.requirer.registry() if joins else None
         asked = options.for_registry(registry) if registry else {}
         own = {k: v for k, v in options.config.items() if not (related and k in RELATED)}
-        refused = ""
-        if not asked:  # first: the operator's options may have these names again
-            self.manager.follow({}, None)
-        misconfigured = self._refused(lambda: self.manager.set_options(own))
-        if registry:
+        misconfigured = refused = ""
+        if writes and not asked:  # first: the operator's options may have these names again
+            refused = self._refused(lambda: self.manager.follow({}, None))
+        if writes:
+            misconfigured = self._refused(lambda: self.manager.set_options(own))
+        if writes and registry:
             refused = self._refused(lambda: self.manager.follow(asked, registry.certificate))
         if len(own) < len(options.config) and not misconfigured:
             clash = ", ".join(sorted(options.config.keys() - own.keys()))
             misconfigured = f"config: {clash}: the relation sets it, remove it here"
-        waiting = not (registry or self.requirer.conflict or self.requirer.wrong_pair)
+        waiting = joins and not (registry or self.requirer.conflict or self.requirer.wrong_pair)
         return Findings(
             misconfigured=misconfigured,
             both_roles=related if self.requirer.conflict else (),
@@ -120,15 +172,23 @@ class AmsCharm(ops.CharmBase):
             return str(error)
         return ""
 
-    def _on_change(self, _: ops.EventBase) -> None:
-        self.reconcile()
+    def _on_change(self, event: ops.EventBase) -> None:
+        self.reconcile(event)
 
     def _on_update_status(self, _: ops.UpdateStatusEvent) -> None:
         """Look at the synchronisation too: after a change it may fail until both sides have it."""
         self.reconcile()
         if self._findings and self.requirer.related and self.manager.is_running:
-            error = self.manager.registry_status()["last_error"] or ""
+            try:
+                error = self.manager.registry_status()["last_error"] or ""
+            except CommandFailed as fault:  # such as of a database that is down
+                error = str(fault)
             self._findings = dataclasses.replace(self._findings, sync_error=error)
+
+    @property
+    def _own_name(self) -> str:
+        """A name that no other application has, in whatever model: what we have in the engines."""
+        return f"{self.app.name}-{self.model.uuid[:8]}"
 
     def _on_stop(self, _: ops.StopEvent) -> None:
         self.manager.stop()

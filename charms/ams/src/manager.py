@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from aar_interface import Certificate, InvalidCertificate
-from machine_service import MachineService, MachineServiceError, Program
+from machine_service import CommandFailed, MachineService, MachineServiceError, Program
 from options import Options
+from shared_engines import Engines, names_a_server
 
 PROGRAM = Program(
     name="ams",
@@ -26,6 +27,7 @@ PROGRAM = Program(
 )
 """The state root is the path that the documentation names, also on a unit without snaps."""
 
+SETTINGS = Path("conf/main.yaml")
 CERTIFICATE = Path("registry/client.crt")
 OPTIONS_OWNER = "juju-config"
 RELATION_OWNER = "juju-relation"
@@ -45,13 +47,38 @@ class Manager:
         """Bring the bundled release onto the machine."""
         self._service.install(wheels)
 
-    def run_as(self, options: Options) -> None:
+    def run_as(self, options: Options, engines: Engines | None = None) -> None:
         """Run with these options; restart only if that changes anything.
 
-        Raises InvalidConfiguration, which leaves a running service as it is, and NotRunning.
+        `engines` are those that units share. Raises InvalidConfiguration, which leaves a running
+        service as it is, and NotRunning.
         """
-        self._service.configure(options.configuration(), low_port=options.privileged)
+        self._service.configure(
+            options.configuration(engines),
+            beside=engines.files if engines else {},
+            low_port=options.privileged,
+        )
         self._service.ensure_running()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its settings name a database that other units use too."""
+        try:
+            return names_a_server((self._home / SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+
+    def has_data(self) -> bool:
+        """Whether anything would be missed without this store: an application of its own.
+
+        What came from a registry comes again. A service that can't be asked may have some.
+        """
+        if not (self._home / SETTINGS).exists():
+            return False
+        try:
+            return not all(row["immutable"] for row in self.applications())
+        except CommandFailed:
+            return True
 
     @property
     def is_running(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +16,10 @@ import yaml
 from aar_interface import Role
 from aar_interface.addresses import Address
 from aar_interface.relation import Registry
+from shared_engines import Engines
+
+CONFIGURATIONS = Path("/var/snap/ams/common/conf")
+"""Where the settings of the service are, and what they name."""
 
 PRIVILEGED_PORTS = 1024
 """Ports below it need a capability (ip(7))."""
@@ -64,12 +69,17 @@ class Options:
         """Whether the port is one that only a privileged process may bind."""
         return self.port < PRIVILEGED_PORTS
 
-    def configuration(self) -> str:
-        """Return the text of `conf/main.yaml`."""
+    def configuration(self, engines: Engines | None = None, folder: Path = CONFIGURATIONS) -> str:
+        """Return the text of `conf/main.yaml`.
+
+        `engines` are those that units share; their files are in `folder`.
+        """
         http: dict[str, Any] = {"addr": f":{self.port}"}
         if self.location:
             http["names"] = [self.location.host]
         settings = {"http": http, "log": {"level": self.log_level}}
+        if engines:
+            settings |= engines.settings(folder, redirects=False)
         return "# Written by the charm: use juju config.\n" + yaml.safe_dump(settings)
 
     def for_registry(self, registry: Registry) -> dict[str, str]:

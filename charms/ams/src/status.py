@@ -20,6 +20,10 @@ class Findings:
     """The option that can't be used, and why."""
     down: str = ""
     """Why the service doesn't run."""
+    blocked: str = ""
+    """What keeps units from sharing one site, and what to do."""
+    engines: str = ""
+    """What this unit waits for before it uses a registry."""
     both_roles: tuple[str, ...] = ()
     """Our endpoints, when both are related."""
     wrong_pair: str = ""
@@ -41,6 +45,8 @@ def statuses(findings: Findings) -> Iterator[ops.StatusBase]:
         yield ops.BlockedStatus(f"the service is down: {findings.down}")
     if findings.misconfigured:
         yield ops.BlockedStatus(f"{findings.misconfigured} (juju config)")
+    if findings.blocked:
+        yield ops.BlockedStatus(findings.blocked)
     if findings.both_roles:
         yield ops.BlockedStatus(
             "related as both client and publisher: remove one of " + ", ".join(findings.both_roles)
@@ -54,6 +60,8 @@ def statuses(findings: Findings) -> Iterator[ops.StatusBase]:
         yield ops.BlockedStatus(f"{fault.unit} sent no usable {fault.message}")
     if findings.refused:
         yield ops.BlockedStatus(f"the registry of the relation can't be used: {findings.refused}")
+    if findings.engines:
+        yield ops.WaitingStatus(findings.engines)
     if findings.waiting:
         yield ops.WaitingStatus(f"waiting for the registry on {findings.waiting}")
     notes = []

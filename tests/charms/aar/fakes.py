@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aar_interface import Certificate
-from engines import Engines
 from machine_service import CommandFailed, InvalidConfiguration, MachineServiceError, NotRunning
 from options import Options
 from registry import Refusal, Registry
+from shared_engines import Engines
 
 
 class FakeRegistry:

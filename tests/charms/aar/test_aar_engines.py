@@ -3,61 +3,24 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from aar.settings import Settings
-from engines import Database, Engines, ObjectStorage, Unusable
 from options import InvalidOption, Options
 from regkit.settings import read
-from support.databags import certificate
+from shared_engines import Database, Engines, ObjectStorage, Unusable
+from support.engine_databags import (
+    AUTHORITY,
+    OLDER_POSTGRESQL,
+    POSTGRESQL,
+    S3_INTEGRATOR,
+    SECOND,
+)
 
 FOLDER = Path("/var/snap/aar/common/conf")
-AUTHORITY, SECOND = certificate("authority").pem, certificate("second").pem
-
-POSTGRESQL = {
-    "data": '{"database": "aar", "requested-secrets": "[\\"username\\", \\"password\\"]"}',
-    "database": "aar",
-    "endpoints": "10.20.30.41:5432",
-    "read-only-endpoints": "10.20.30.42:5432,10.20.30.43:5432",
-    "secret-tls": "secret://0fb1f79d-1b7d-4b0b-8a4c-7a1c1f3f9d10/d0erdgfmp25c762i8np0",
-    "secret-user": "secret://0fb1f79d-1b7d-4b0b-8a4c-7a1c1f3f9d10/d0erdgfmp25c762i8nq0",
-    "subordinated": "false",
-    "version": "14.13",
-    # The content of the secrets.
-    "username": "relation_id_7",
-    "password": "s3cret/@:%",
-    "tls": "False",
-    "tls-ca": "",
-}
-"""Charmed PostgreSQL 14, whose credentials are in Juju secrets."""
-
-OLDER_POSTGRESQL = {
-    "database": "aar",
-    "endpoints": "pg-0.internal:5432,[2001:db8::7]:5433",
-    "username": "relation-7",
-    "password": "plain",
-    "tls": "True",
-    "version": "14.9",
-}
-"""One that has no secrets, by a proxy of several units."""
-
-S3_INTEGRATOR = {
-    "access-key": "AKIAEXAMPLE",
-    "secret-key": "s3cret+/=",
-    "bucket": "fleet",
-    "data": '{"bucket": "aar"}',
-    "endpoint": "https://s3.example.com/",
-    "path": "/registry/",
-    "region": "eu-north-1",
-    "s3-api-version": "",
-    "s3-uri-style": "host",
-    "storage-class": "",
-    "tls-ca-chain": json.dumps([AUTHORITY, SECOND]),
-}
 
 
 def options(**config: object) -> Options:
@@ -103,7 +66,7 @@ def test_an_authority_is_checked_against() -> None:
 
 def test_the_s3_integrator() -> None:
     found = storage()
-    settings = found.settings(FOLDER)
+    settings = found.settings(FOLDER, redirects=True)
     assert Path(settings.pop("ca-file")).parent == FOLDER
     assert settings == {
         "bucket": "fleet",
@@ -119,14 +82,19 @@ def test_the_s3_integrator() -> None:
 
 
 def test_downloads_are_redirected_where_every_client_can_check_the_server() -> None:
-    assert "redirect" not in storage(tls_ca_chain="").settings(FOLDER)
+    assert "redirect" not in storage(tls_ca_chain="").settings(FOLDER, redirects=True)
     plain = storage(tls_ca_chain="", endpoint="http://192.0.2.7:7480", s3_uri_style="path")
-    assert plain.settings(FOLDER)["redirect"] is False
-    assert plain.settings(FOLDER)["addressing-style"] == "path"
+    assert plain.settings(FOLDER, redirects=True)["redirect"] is False
+    assert plain.settings(FOLDER, redirects=True)["addressing-style"] == "path"
     aws = {key: S3_INTEGRATOR[key] for key in ("access-key", "secret-key", "bucket", "region")}
     found = ObjectStorage.read(aws)
     assert found
-    assert found.settings(FOLDER).keys() == {"bucket", "access-key", "secret-access-key", "region"}
+    assert found.settings(FOLDER, redirects=True).keys() == {
+        "bucket",
+        "access-key",
+        "secret-access-key",
+        "region",
+    }
 
 
 def test_what_is_not_all_there_is_waited_for() -> None:

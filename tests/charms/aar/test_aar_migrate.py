@@ -8,9 +8,9 @@ import pytest
 import yaml
 from test_aar_engines import database, options, storage
 
-from engines import Engines
 from machine_service import CommandFailed
 from registry import PROGRAM, Registry
+from shared_engines import Engines
 from support.fake_machine_service import FakeMachineService
 
 ENGINES = Engines(database(), storage())

@@ -5,11 +5,17 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from test_aar_engines import POSTGRESQL, S3_INTEGRATOR
 
-from engines import Database, Engines, ObjectStorage
-from shared import DATABASE, OBJECT_STORAGE
-from sharing import Run, Situation, Store, decide
+from shared_engines import (
+    DATABASE,
+    OBJECT_STORAGE,
+    Database,
+    Engines,
+    ObjectStorage,
+    Store,
+)
+from sharing import Run, Situation, decide
+from support.engine_databags import POSTGRESQL, S3_INTEGRATOR
 
 BOTH = frozenset({DATABASE, OBJECT_STORAGE})
 _DATABASE, _STORAGE = Database.read(POSTGRESQL), ObjectStorage.read(S3_INTEGRATOR)

@@ -10,11 +10,11 @@ import pytest
 from fakes import FakeRegistry
 from ops import testing
 from test_aar_charm import BOTH, CLIENTS, GRANTED, PUBLISHER, fingerprint
-from test_aar_engines import POSTGRESQL, S3_INTEGRATOR
 
 import charm
 from aar_interface import Certificate
 from support.databags import certificate
+from support.engine_databags import POSTGRESQL, S3_INTEGRATOR
 
 USER = {"username": POSTGRESQL["username"], "password": POSTGRESQL["password"]}
 CREDENTIALS = testing.Secret(USER, label="", owner=None)

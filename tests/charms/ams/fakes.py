@@ -16,6 +16,7 @@ from machine_service import (
 )
 from manager import Manager
 from options import Options
+from shared_engines import Engines
 
 KNOWN = {
     "registry.url": "",
@@ -27,25 +28,53 @@ KNOWN = {
 }
 
 
+class Site:
+    """What the database of a service holds."""
+
+    def __init__(self) -> None:
+        self.managed: dict[str, dict[str, str]] = {"juju-config": {}, "juju-relation": {}}
+        self.certificates: set[str] = set()
+        """Fingerprints of what a relation has AMS trust."""
+
+
 class FakeManager:
     """What a unit's machine holds. It outlives the charm object, as a machine does."""
 
-    def __init__(self, certificate: Certificate, renewed: Certificate) -> None:
+    def __init__(
+        self, certificate: Certificate, renewed: Certificate, shared: Site | None = None
+    ) -> None:
+        """`shared` is what the engines hold, which other units have too."""
         self._certificates = [certificate, renewed]
+        self._own, self._shared = Site(), shared or Site()
+        self.engines: Engines | None = None
+        self.data = False
+        self.engine_down = ""
         self.installed_from: Path | None = None
         self.options: Options | None = None
         self.restarts = 0
         self.running = False
         self.removed = False
         self.by_hand: dict[str, str] = {}
-        self.managed: dict[str, dict[str, str]] = {"juju-config": {}, "juju-relation": {}}
-        self.certificates: set[str] = set()
-        """Fingerprints of what a relation has AMS trust."""
         self.refuses_configuration = ""
         self.refuses_to_start = ""
         self.refuses_certificates = ""
         self.last_error: str | None = None
         self.synced: list[tuple[bool, bool]] = []
+
+    @property
+    def site(self) -> Site:
+        """What the service works on."""
+        return self._shared if self.engines else self._own
+
+    @property
+    def managed(self) -> dict[str, dict[str, str]]:
+        """Options by their owner."""
+        return self.site.managed
+
+    @property
+    def certificates(self) -> set[str]:
+        """Whom a relation has AMS trust."""
+        return self.site.certificates
 
     def show(self) -> dict[str, str]:
         """What `amc config show` shows."""
@@ -54,18 +83,28 @@ class FakeManager:
     def install(self, wheels: Path) -> None:
         self.installed_from = wheels
 
-    def run_as(self, options: Options) -> None:
+    def run_as(self, options: Options, engines: Engines | None = None) -> None:
         assert self.installed_from, "run before it was installed"
         if self.refuses_configuration:
             raise InvalidConfiguration(self.refuses_configuration)
-        served = options.configuration()
-        changed = self.options is None or served != self.options.configuration()
-        self.options = options
+        assert engines or not self.engines, "from shared engines back to an empty store"
+        assert not (engines and self.data and not self.engines), "away from a store with data"
+        served = options.configuration(engines)
+        changed = self.options is None or served != self.options.configuration(self.engines)
+        self.options, self.engines = options, engines
         if self.refuses_to_start:
             self.running = False
             raise NotRunning(self.refuses_to_start)
         self.restarts += changed or not self.running
         self.running = True
+
+    @property
+    def is_shared(self) -> bool:
+        return self.engines is not None
+
+    def has_data(self) -> bool:
+        assert self.installed_from
+        return self.data
 
     @property
     def is_running(self) -> bool:
@@ -95,10 +134,12 @@ class FakeManager:
         if registry and self.refuses_certificates:
             raise CommandFailed(self.refuses_certificates)
         self._manage("juju-relation", options)
-        self.certificates = {str(registry.fingerprint)} if registry else set()
+        self.site.certificates = {str(registry.fingerprint)} if registry else set()
 
     def _manage(self, owner: str, options: Mapping[str, str]) -> None:
         assert self.running, "amc has nobody to talk to"
+        if self.engine_down:
+            raise CommandFailed(self.engine_down)
         for name in options:
             if name not in KNOWN:
                 raise CommandFailed(f"{name!r} is not an option: 'amc config show' lists them all")
@@ -114,6 +155,8 @@ class FakeManager:
         return "Nothing to do\n"
 
     def registry_status(self) -> dict[str, Any]:
+        if self.engine_down:
+            raise CommandFailed(self.engine_down)
         shown = self.show()
         return {
             "url": shown["registry.url"],

@@ -12,7 +12,7 @@ import pytest
 
 from machine_service import CommandFailed
 from manager import PROGRAM, Manager
-from support.ams import Service, environment, running
+from support.ams import Service, environment, running, write_package
 from support.commands import Commands
 from support.databags import certificate
 
@@ -122,3 +122,13 @@ def test_where_the_services_user_put_a_link_nothing_of_roots_is_touched() -> Non
             Manager(commands).rotate_certificate()  # type: ignore[arg-type]
         assert sorted(path.name for path in victim.iterdir()) == ["client.crt", "client.key"]
         assert (victim / "client.key").read_text() == "root's client.key"
+
+
+def test_what_would_be_missed(service: tuple[Service, Manager], tmp_path: Path) -> None:
+    running_service, manager = service
+    assert not manager.is_shared
+    assert not manager.has_data()
+    running_service.ok("application", "create", write_package(tmp_path / "own", "own"))
+    assert manager.has_data()
+    running_service.ok("application", "delete", "own", "--yes")
+    assert not manager.has_data()

@@ -1,7 +1,7 @@
 """The engines that several units share, as values, and reading them from what providers say.
 
-No I/O and no Juju: `shared` finds the databags. What a provider says is somebody else's text: it
-is parsed as a whole or not used, and no message repeats a secret.
+No I/O and no Juju: `relations` finds the databags. What a provider says is somebody else's text:
+it is parsed as a whole or not used, and no message repeats a secret.
 
 The databags are those of the interfaces `postgresql_client`
 (data-platform-libs, `data_interfaces`) and `s3` (s3-integrator), at
@@ -10,21 +10,23 @@ https://github.com/canonical/charm-relation-interfaces.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import yaml
+
 from aar_interface import Certificate, InvalidCertificate
 from aar_interface.addresses import Address
 
-DATABASE_NAME = "aar"
-"""What the database is asked to be called; the provider may name another."""
-BUCKET = "aar"
+DATABASE, OBJECT_STORAGE = "database", "object-storage"
+"""The endpoints, in the words of both charms."""
 POSTGRESQL_PORT = 5432
 
 DATABASE_SECRETS = {"secret-user": ("username", "password"), "secret-tls": ("tls", "tls-ca")}
@@ -36,6 +38,16 @@ MAX_AUTHORITIES = 64 * 1024
 
 _HOST_STYLES = {"host": "virtual", "virtual": "virtual", "path": "path", "auto": "auto", "": ""}
 """`s3-uri-style` of the interface, in the words of the registry's settings."""
+
+
+class Store(str, enum.Enum):
+    """What a unit's service keeps its state in. The values are told to other units."""
+
+    EMPTY = "empty"
+    """Its own files, or none yet, with nothing in them that would be missed."""
+    OWN = "own"
+    """Its own files, with something in them."""
+    SHARED = "shared"
 
 
 class Unusable(ValueError):  # noqa: N818 - the name states the fault
@@ -60,12 +72,13 @@ class Database:
 
         Raises Unusable.
         """
-        texts = {name: _text(bag, name) for name in ("endpoints", "username", "password")}
+        wanted = ("endpoints", "username", "password", "database")
+        texts = {name: _text(bag, name) for name in wanted}
         if not all(texts.values()):
             return None
         return cls(
             places=_places(texts["endpoints"]),
-            name=_text(bag, "database") or DATABASE_NAME,
+            name=texts["database"],
             username=texts["username"],
             password=texts["password"],
             tls=_text(bag, "tls").lower() in ("true", "enabled", "1"),
@@ -124,10 +137,11 @@ class ObjectStorage:
             authority=_chain("tls-ca-chain", bag.get("tls-ca-chain", "")),
         )
 
-    def settings(self, folder: Path) -> dict[str, Any]:
+    def settings(self, folder: Path, *, redirects: bool) -> dict[str, Any]:
         """Return `storage.s3`; the authority's file is expected in `folder`.
 
-        Downloads are redirected only where every client can check whom it is sent to.
+        `redirects`: the service can redirect downloads, which it does only where every client can
+        check whom it is sent to.
         """
         found: dict[str, Any] = {
             "bucket": self.bucket,
@@ -143,7 +157,7 @@ class ObjectStorage:
         found |= {name: value for name, value in optional.items() if value}
         if self.authority:
             found["ca-file"] = str(folder / file(self.authority))
-        if self.authority or self.endpoint.startswith("http://"):
+        if redirects and (self.authority or self.endpoint.startswith("http://")):
             found["redirect"] = False
         return found
 
@@ -161,12 +175,38 @@ class Engines:
         authorities = (self.database.authority, self.storage.authority)
         return {file(authority): authority for authority in authorities if authority}
 
-    def settings(self, folder: Path) -> dict[str, Any]:
-        """Return the sections `database` and `storage` of the registry's settings."""
+    def below(self, name: str) -> Engines:
+        """Return the same, with objects below another prefix, so that others may use the bucket.
+
+        Each service takes what it doesn't know below its prefix for garbage.
+        """
+        prefix = f"{self.storage.prefix}/{name}".strip("/")
+        return replace(self, storage=replace(self.storage, prefix=prefix))
+
+    def settings(self, folder: Path, *, redirects: bool) -> dict[str, Any]:
+        """Return the sections `database` and `storage` of a service's `conf/main.yaml`."""
         return {
             "database": {"url": self.database.url(folder)},
-            "storage": {"s3": self.storage.settings(folder)},
+            "storage": {"s3": self.storage.settings(folder, redirects=redirects)},
         }
+
+
+def lacking(related: Collection[str]) -> str:
+    """Say what is missing where only one of both is related."""
+    (there,) = related
+    other = OBJECT_STORAGE if there == DATABASE else DATABASE
+    return f"{there} is related and {other} isn't: integrate {other} too"
+
+
+def names_a_server(configuration: str) -> bool:
+    """Say whether a `conf/main.yaml` names a database that other units use too."""
+    try:
+        settings = yaml.safe_load(configuration)
+    except yaml.YAMLError:
+        return False
+    section = settings.get("database") if isinstance(settings, dict) else None
+    url = section.get("url") if isinstance(section, dict) else None
+    return isinstance(url, str) and url.startswith("postgresql")
 
 
 def file(authority: str) -> str:
