@@ -111,7 +111,7 @@ def holds(unit: ams.Service, *versions: int) -> bool:
 
 def exported(unit: ams.Service, version: int, folder: Path) -> bytes:
     target = folder / f"{unit.home.name}-{version}.tar.bz2"
-    unit.ok("application", "export", "candy", str(version), "--output", target)
+    unit.ok("application", "export", "candy", str(version), "--force", "--output", target)
     return target.read_bytes()
 
 
