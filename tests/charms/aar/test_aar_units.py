@@ -258,6 +258,20 @@ def test_an_engine_that_is_down_is_no_fault_of_a_hook(
     assert registry.rows == GRANTED
 
 
+def test_another_database_by_mistake_is_told_in_the_registrys_own_words(
+    context: testing.Context, registry: FakeRegistry
+) -> None:
+    context.run(context.on.config_changed(), LEADER)
+    said = "PostgreSQL (aar on 10.0.0.9:5432) holds no registry: … or begin anew by 'aar adopt'"
+    registry.refuses_to_start = registry.engine_down = said
+    out = context.run(context.on.relation_changed(DATABASE), LEADER)
+    assert out.unit_status == testing.BlockedStatus(f"the registry is down: {said}")
+    registry.refuses_to_start = registry.engine_down = ""
+    out = context.run(context.on.update_status(), LEADER)
+    assert out.unit_status == testing.ActiveStatus("")
+    assert registry.rows == GRANTED
+
+
 # The shared certificate changes
 
 
