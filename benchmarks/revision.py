@@ -3,8 +3,10 @@
     PYTHONPATH=tests .venv/bin/python -m benchmarks.revision
 
 Eight processes change applications of their own, two statements in watched tables per transaction,
-as publishing does; rounds with and without the triggers take turns. It starts a server of its own.
-Measures nothing else, and writes no file.
+as publishing does; rounds with and without the triggers take turns. It also looks all the time
+who waits for what: writers wait for the lock of all writers (`advisory`), and would wait for the
+row (`transactionid`, `tuple`) only if they didn't. It starts a server of its own, measures nothing
+else, and writes no file.
 """
 
 from __future__ import annotations
@@ -12,17 +14,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import closing
 from datetime import datetime, timezone
 from statistics import median
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 
 from ams import schema
 from regkit.database import Database
 from support import postgresql
 
-WRITERS, TRANSACTIONS, ROUNDS = 8, 150, 5
+WRITERS, TRANSACTIONS, ROUNDS = 8, 100, 5
 WATCHED = ("application", "version", "registry_version", "pushed", "withdrawal", "quarantine")
 
 
@@ -55,8 +60,8 @@ def write(url: str, writer: int) -> None:
                 )
 
 
-def measure(url: str) -> float:
-    """Return transactions per second of all writers together."""
+def measure(url: str, admin: psycopg.Connection[Any], waits: Counter[str]) -> float:
+    """Return transactions per second of all writers together; count what they wait for."""
     command = [sys.executable, "-m", "benchmarks.revision", url]
     writers = [
         subprocess.Popen(
@@ -70,13 +75,21 @@ def measure(url: str) -> float:
                 raise SystemExit("a writer didn't start")
         begin = time.perf_counter()
         for writer in writers:
-            writer.communicate("go\n")
+            if writer.stdin is not None:
+                writer.stdin.write("go\n")
+                writer.stdin.flush()
+        while any(writer.poll() is None for writer in writers):
+            for kind, count in admin.execute(
+                "SELECT locktype, count(*) FROM pg_locks WHERE NOT granted GROUP BY locktype"
+            ):
+                waits[kind] += count
+            time.sleep(0.02)
         seconds = time.perf_counter() - begin
     finally:
         for writer in writers:
             if writer.poll() is None:
                 writer.kill()
-                writer.wait()
+            writer.communicate()
     return WRITERS * TRANSACTIONS / seconds
 
 
@@ -99,6 +112,7 @@ def main() -> None:
                     )
                 )
         found: dict[bool, list[float]] = {True: [], False: []}
+        waits: Counter[str] = Counter()
         for _ in range(ROUNDS):
             for on in (True, False):
                 with server.connect(name) as admin:
@@ -106,11 +120,12 @@ def main() -> None:
                         word = "ENABLE" if on else "DISABLE"
                         admin.execute(sa.text(f"ALTER TABLE {table} {word} TRIGGER USER").text)  # type: ignore[arg-type]
                     admin.execute("VACUUM")
-                found[on].append(measure(url))
+                    found[on].append(measure(url, admin, waits))
         with_them, without = median(found[True]), median(found[False])
         print(f"{WRITERS} writers, {TRANSACTIONS} transactions each, {ROUNDS} rounds, medians")
         print(f"with the triggers    {with_them:8.0f}/s  {_all(found[True])}")
         print(f"without them         {without:8.0f}/s  {_all(found[False])}")
+        print(f"waits seen           {dict(waits)}")
         print(f"they cost            {100 * (1 - with_them / without):8.1f} %")
 
 
