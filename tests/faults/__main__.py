@@ -17,7 +17,7 @@ from faults.campaign import Campaign, report
 from faults.services import faketime_library
 
 SHORT, LONG = 40, 500
-SHORT_SECONDS, LONG_SECONDS = 75.0, 2_400.0
+SHORT_SECONDS, LONG_SECONDS = 65.0, 2_400.0
 ISOLATED = "REGISTRY_FAULTS_ISOLATED"
 
 

@@ -24,7 +24,7 @@ from faults.singles import Singles
 from faults.world import Saved, World
 
 WINDOW = 30
-"""Faults between two looks; beside them, by turns, a restore or what `singles` does."""
+"""Faults between two looks, or half of all; by turns, a restore or what `singles` does is one."""
 WINDOW_SECONDS = 60.0
 """When a window ends, however few of its faults have happened."""
 AT_ONCE = 10
@@ -150,6 +150,7 @@ class Campaign:
     def run(self, faults: int, seconds: float) -> Summary:
         """Inject about `faults` faults, within about `seconds`."""
         began = self._began = time.monotonic()
+        window = min(WINDOW, -(-faults // 2))
         with World(self._root, self._rng, small_disks=self._small_disks) as world:
             injection = Injection(world, self._seed)
             invariants = Invariants(world)
@@ -169,7 +170,8 @@ class Campaign:
                     saved = world.save() if self.summary.windows % 2 == 0 else None
                     if saved is None:
                         wrong += singles.window(happened)
-                    self._window(world, injection, min(WINDOW, left), happened)
+                    until = min(time.monotonic() + WINDOW_SECONDS, began + seconds)
+                    self._window(world, injection, min(window, left), until, happened)
                     if saved is not None:
                         wrong += self._restore(world, invariants, saved, happened)
                 except Exception:
@@ -181,10 +183,14 @@ class Campaign:
         return self.summary
 
     def _window(
-        self, world: World, injection: Injection, count: int, happened: list[Fault]
+        self,
+        world: World,
+        injection: Injection,
+        count: int,
+        deadline: float,
+        happened: list[Fault],
     ) -> None:
         """Let faults come and go while the world is used; adds those that happened."""
-        deadline = time.monotonic() + WINDOW_SECONDS
         there: list[tuple[Fault, float]] = []
         with closing(
             Drivers(world, self._seed + self.summary.windows, self.summary.done)
