@@ -15,6 +15,7 @@ from typing import Any
 
 from aar.registry import Registry
 from aar.settings import CONFIGURATION, Settings
+from ams.service import Service as Ams
 from faults.services import ManagementService, Service, settled
 from faults.world import Saved, World
 from regkit.oci.names import repository_of
@@ -81,6 +82,7 @@ class Invariants:
         """Name by content of what the registry lists; reads every manifest."""
         found = {}
         self._tags: dict[str, tuple[str, str]] = {}
+        self._files: set[str] = set()
         answer = self._world.reader.get("/1.0/applications?recursion=1")
         answer.raise_for_status()
         for application in answer.json()["metadata"]:
@@ -97,7 +99,9 @@ class Invariants:
         answer.raise_for_status()
         if f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != digest:
             return f"not the manifest {digest} of {name} {tag}"
-        for layer in answer.json()["layers"]:
+        layers = answer.json()["layers"]
+        self._files.update(layer["digest"].partition(":")[2] for layer in layers)
+        for layer in layers:
             if layer["annotations"]["org.opencontainers.image.title"] == "app.apk":
                 return layer["digest"].partition(":")[2]
         return f"no app.apk in {name} {tag}"
@@ -229,12 +233,22 @@ class Invariants:
             if not settled(lambda service=service: not uploads_open(service), 5):
                 wrong.append(f"{service.name} holds {uploads_open(service)}")
         for site in world.clients:
-            # What is staged there by a download is resumed; settled, nothing is under way.
-            wrong += [
-                f"left in {site.name}'s uploads: {name}"
-                for name in names(site.home / "data/uploads")
-            ]
+            wrong += self._staged(site)
         return wrong
+
+    def _staged(self, site: ManagementService) -> Iterator[str]:
+        """What is staged there by a download is resumed; settled, nothing is under way.
+
+        But the rest of a version that has left the registry meanwhile: that goes after its period.
+        """
+        folder = site.home / "data/uploads"
+        for name in names(folder):
+            if name.rpartition("-")[2] in self._files:
+                yield f"left in {site.name}'s uploads: {name}"
+        if names(folder):
+            with Ams(site.home) as service:
+                service.catalogue.collect_garbage(staged_grace=timedelta(0))
+            yield from (f"never leaves {site.name}'s uploads: {name}" for name in names(folder))
 
 
 def uploads_open(service: Service) -> list[str]:
