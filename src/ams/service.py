@@ -93,6 +93,11 @@ class Service:
             ) from error
         try:
             self.database.migrate(MIGRATIONS)
+            if self.blobs.owner() is not None:  # its blobs would be garbage to us
+                raise Invalid(
+                    "this storage is a registry's: give the service a storage.s3.prefix or a "
+                    "storage.fs.root-directory of its own"
+                )
             if self.database.shared:
                 check_storage(self.database, self.blobs)
             else:

@@ -47,3 +47,15 @@ def test_a_registry_that_is_not_trusted_is_not_asked(tmp_path: Path):
         service.options.set("registry.url", "https://127.0.0.1:1")
         with pytest.raises(Invalid, match=r"registry\.fingerprint"):
             service.sync.sync_now()
+
+
+def test_a_registrys_storage_is_left_alone(tmp_path: Path):
+    from aar.registry import Registry  # noqa: PLC0415
+    from aar.settings import Settings as RegistrySettings  # noqa: PLC0415
+    from ams.service import Service  # noqa: PLC0415
+
+    storage = {"fs": {"root-directory": str(tmp_path / "blobs")}}
+    with Registry(tmp_path / "aar", RegistrySettings.model_validate({"storage": storage})) as one:
+        one.blobs.claim("0123456789abcdef")
+    with pytest.raises(Invalid, match="this storage is a registry's"):
+        Service(tmp_path / "ams", Settings.model_validate({"storage": storage}))
