@@ -24,7 +24,8 @@ from faults.singles import Singles
 from faults.world import Saved, World
 
 WINDOW = 30
-"""Faults between two looks, or half of all; by turns, a restore or what `singles` does is one."""
+"""Faults between two looks, or half of all. By turns a restore or what `singles` does are among
+them, in the first window both."""
 WINDOW_SECONDS = 60.0
 """When a window ends, however few of its faults have happened."""
 AT_ONCE = 10
@@ -168,7 +169,7 @@ class Campaign:
                 wrong: list[str] = []
                 try:
                     saved = world.save() if self.summary.windows % 2 == 0 else None
-                    if saved is None:
+                    if saved is None or not self.summary.windows:
                         wrong += singles.window(happened)
                     until = min(time.monotonic() + WINDOW_SECONDS, began + seconds)
                     self._window(world, injection, min(window, left), until, happened)
