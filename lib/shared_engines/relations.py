@@ -92,10 +92,14 @@ class EngineRelation(Generic[_Engine]):
 
 
 class Shared:
-    """Both of them: what is asked for, and what is there."""
+    """Both of them: what is asked for, and what is there.
 
-    def __init__(self, charm: ops.CharmBase, name: str) -> None:
-        """`name` is what both are asked to be called; the providers may name others."""
+    Providers often serve several applications. So what ours has there bears a name that no other
+    has, in whatever model; a provider may give another, and objects are below a prefix of it.
+    """
+
+    def __init__(self, charm: ops.CharmBase) -> None:
+        self._name = name = f"{charm.app.name}-{charm.model.uuid[:8]}"
 
         def read_database(bag: Mapping[str, str]) -> Database | None:
             return Database.read({**bag, "database": bag.get("database") or name})
@@ -132,7 +136,9 @@ class Shared:
             bucket = self._storage.read()
         except Unusable as error:
             unusable[OBJECT_STORAGE] = str(error)
-        return Engines(server, bucket) if server and bucket else None, unusable
+        if not server or not bucket:
+            return None, unusable
+        return Engines(server, bucket).below(self._name), unusable
 
 
 class Units:

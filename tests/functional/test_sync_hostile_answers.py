@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 
 import pytest
 import requests
 
+from ams.sync.door import Silent
 from ams.sync.feed import Cursor, EpochChanged, FeedRefused
 from ams.sync.registry import Registry
 from ams.sync.transport import NotARegistry, Transport
@@ -84,8 +86,30 @@ def test_nobody_answers():
 def test_a_silent_server_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(Unavailable, match="doesn't answer in time"):
+        with pytest.raises(Silent, match="doesn't answer in time"):
             door(url, read_timeout=0.2).hello()
+
+
+def test_a_download_that_stalls_is_told_from_one_that_is_cut():
+    begun = answer(200, BLOB[:1000], content_length=str(len(BLOB)))
+    over = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(begun)
+            over.wait(60)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stalling = threading.Thread(target=serve, args=(listening,), daemon=True)
+        stalling.start()
+        try:
+            with pytest.raises(Silent):
+                read_blob(door(f"http://127.0.0.1:{listening.getsockname()[1]}", read_timeout=0.2))
+        finally:
+            over.set()
+            stalling.join(10)
 
 
 def test_the_next_url_is_tried_and_the_good_one_remembered():

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from ams.sync.feed import FeedRefused
-from ams.sync.transfer import ATTEMPTS, stage_name
+from ams.sync.door import Silent
+from ams.sync.transfer import ATTEMPTS, SILENT_ATTEMPTS, stage_name
 from regkit.blobs import DigestMismatch
 from regkit.errors import Conflict, Forbidden, Invalid, NoSpace, NotFound, Unavailable
 from regkit.oci.application import Key
@@ -260,6 +261,17 @@ def test_a_registry_that_fails_for_one_item_sets_that_one_aside(site, registry):
     assert report.done == ("import fine 0-amd64",)
     assert site.engine.status()["quarantined"][0]["version"] == str(bad)
     assert len(site.pauses) == ATTEMPTS - 1
+
+
+def test_one_item_that_only_stalls_is_set_aside_sooner(site, registry):
+    """Each try takes a minute: the end of the sync, and what is published then, waits for it."""
+    bad = registry.publish("bad", files={"a": b"a"})
+    registry.publish("fine")
+    registry.faults[Digest.of(b"a")] = lambda: Silent("the registry doesn't answer in time")
+    report = site.engine.sync_now()
+    assert report.done == ("import fine 0-amd64",)
+    assert site.engine.status()["quarantined"][0]["version"] == str(bad)
+    assert len(site.pauses) == SILENT_ATTEMPTS - 1
 
 
 def test_a_registry_that_goes_away_is_no_items_fault(site, registry):

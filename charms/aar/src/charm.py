@@ -29,9 +29,6 @@ from shared_engines.relations import Shared
 from sharing import Decision, Run, Situation, decide
 from status import Findings, Refused, statuses
 
-ENGINES_NAME = "aar"
-"""What database and bucket are asked to be called."""
-
 
 class AarCharm(ops.CharmBase):
     """One unit of the application registry."""
@@ -40,7 +37,7 @@ class AarCharm(ops.CharmBase):
         super().__init__(framework)
         self.registry = Registry(MachineService(PROGRAM))
         self.provider = RegistryProvider(self)
-        self.shared = Shared(self, ENGINES_NAME)
+        self.shared = Shared(self)
         self.peers = Peers(self)
         self._findings: Findings | None = None
         changes = [

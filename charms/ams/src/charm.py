@@ -39,7 +39,7 @@ class AmsCharm(ops.CharmBase):
         super().__init__(framework)
         self.manager = Manager(MachineService(PROGRAM))
         self.requirer = RegistryRequirer(self)
-        self.shared = Shared(self, self._own_name)
+        self.shared = Shared(self)
         self.peers = Units(self, PEERS)
         self._findings: Findings | None = None
         changes = [
@@ -103,7 +103,7 @@ class AmsCharm(ops.CharmBase):
             store=holds,
             related=related,
             unusable=unusable,
-            engines=engines.below(self._own_name) if engines else None,
+            engines=engines,
         )
 
     def _run(self, decision: Decision, engines: Engines | None) -> tuple[Options | None, Findings]:
@@ -184,11 +184,6 @@ class AmsCharm(ops.CharmBase):
             except CommandFailed as fault:  # such as of a database that is down
                 error = str(fault)
             self._findings = dataclasses.replace(self._findings, sync_error=error)
-
-    @property
-    def _own_name(self) -> str:
-        """A name that no other application has, in whatever model: what we have in the engines."""
-        return f"{self.app.name}-{self.model.uuid[:8]}"
 
     def _on_stop(self, _: ops.StopEvent) -> None:
         self.manager.stop()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ams.sync.feed import Cursor, Page
+from regkit.errors import Unavailable
 from regkit.oci.application import Key
 from regkit.oci.digest import Digest
 
@@ -20,6 +21,10 @@ SMALL = 256 * 1024
 """Blobs up to this size are uploaded in one request."""
 MAX_WAIT = 50
 """Seconds of one long-poll: below the idle limit of 60 s that middleboxes like."""
+
+
+class Silent(Unavailable):  # noqa: N818 - the name states what happened
+    """The registry is there, and sent nothing for as long as a read may wait."""
 
 
 @dataclass(frozen=True)

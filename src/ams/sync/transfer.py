@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TypeVar
 
-from ams.sync.door import CHUNK, SMALL, BlobStream, Door, UploadSession
+from ams.sync.door import CHUNK, SMALL, BlobStream, Door, Silent, UploadSession
 from regkit.blobs import BlobStore, DigestMismatch, Staged
 from regkit.errors import Invalid, NotFound, ServiceError, Unavailable
 from regkit.oci.application import Key
@@ -20,6 +20,9 @@ from regkit.oci.digest import Digest
 
 ATTEMPTS = 4
 """Tries of one blob that bring no byte; any byte that arrives starts the count anew."""
+SILENT_ATTEMPTS = 2
+"""The same where the registry is there and silent: such a try takes a minute in which the end of
+the sync is waited for, and the second may reach another unit."""
 FIRST_PAUSE = 0.5
 """Seconds before the second try; doubled for each further one."""
 
@@ -152,7 +155,7 @@ class Transfer:
                 time.sleep(0)
 
     def _wait(self, failures: int, fault: ServiceError) -> None:
-        if failures >= ATTEMPTS:
+        if failures >= (SILENT_ATTEMPTS if isinstance(fault, Silent) else ATTEMPTS):
             raise fault
         self._pause(FIRST_PAUSE * 2 ** max(failures - 1, 0))
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from ams.sync.door import Silent
 from ams.sync.endpoints import Endpoints
 from regkit.errors import (
     Conflict,
@@ -253,8 +254,10 @@ def foreign_faults(url: str) -> Iterator[None]:
                 "config trust add' and set registry.fingerprint"
             ) from fault
         raise Unavailable(f"no TLS connection to {url}: {_reason(fault)}") from fault
-    except (requests.exceptions.ConnectTimeout, requests.exceptions.ReadTimeout) as fault:
+    except requests.exceptions.ConnectTimeout as fault:
         raise Unavailable(f"{url} doesn't answer in time: is it reachable from here?") from fault
+    except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as fault:
+        raise Silent(f"{url} doesn't answer in time: is it reachable from here?") from fault
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as fault:
         raise Unavailable(f"{url} can't be reached: {_reason(fault)}") from fault
     except OSError as fault:

@@ -54,6 +54,8 @@ GIVEN = dataclasses.replace(
     },
 )
 ALL = {DATABASE, STORAGE, CLIENTS, PUBLISHER}
+MODEL = testing.Model(uuid="1a2b3c4d-0000-4000-8000-000000000000")
+NAME = "aar-1a2b3c4d"
 
 
 def state(peers: testing.PeerRelation, *, leader: bool, **more: Any) -> testing.State:
@@ -63,6 +65,7 @@ def state(peers: testing.PeerRelation, *, leader: bool, **more: Any) -> testing.
         "secrets": {CREDENTIALS, *shared},
         "leader": leader,
         "planned_units": 3,
+        "model": MODEL,
     }
     return testing.State(**{**known, **more})
 
@@ -115,6 +118,7 @@ def test_every_event_ends_in_the_same_state(
     assert registry.running
     assert registry.engines
     assert registry.engines.database.password == USER["password"]
+    assert registry.engines.storage.prefix == f"registry/{NAME}"
     assert registry.rows == (GRANTED if leader else {})
     again = context.run(context.on.update_status(), out)
     assert registry.restarts == 1
@@ -124,10 +128,10 @@ def test_every_event_ends_in_the_same_state(
 def test_what_is_asked_of_the_providers(context: testing.Context, registry: FakeRegistry) -> None:
     out = context.run(context.on.relation_created(DATABASE), LEADER)
     asked = out.get_relation(DATABASE.id).local_app_data
-    assert asked["database"] == "aar"
+    assert asked["database"] == NAME
     assert json.loads(asked["requested-secrets"]) == ["username", "password", "tls", "tls-ca"]
     asked = out.get_relation(STORAGE.id).local_app_data
-    assert asked["bucket"] == "aar"
+    assert asked["bucket"] == NAME
     assert json.loads(asked["requested-secrets"]) == ["access-key", "secret-key"]
     out = context.run(context.on.relation_created(DATABASE), FOLLOWER)
     assert not out.get_relation(DATABASE.id).local_app_data
