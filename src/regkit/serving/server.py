@@ -38,6 +38,9 @@ WORKER_SECONDS = 120
 STOP_SECONDS = 12
 """After so long the master ends a worker that doesn't stop. Longer than a worker's own grace."""
 
+STARTING_SECONDS = 0.02
+"""How often the master looks for a worker that is ready, while it starts or reloads."""
+
 CONNECTIONS = 10_000
 """The most connections of a worker."""
 
@@ -100,6 +103,7 @@ class _Master(Arbiter):
     handle_quit = handle_int
 
     def handle_hup(self) -> None:
+        self.app.starting = True
         self.app.tell(reloading())
         super().handle_hup()
 
@@ -110,6 +114,14 @@ class _Master(Arbiter):
             return super().spawn_worker()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def wait_for_signals(self, timeout: float = 1.0) -> Any:
+        """Wait for signals; only for a moment while a worker's readiness is to be passed on.
+
+        A signal in the midst of the wait doesn't always end it: under gevent its handler runs at
+        the loop's next turn.
+        """
+        return super().wait_for_signals(STARTING_SECONDS if self.app.starting else timeout)
 
     def manage_workers(self) -> None:
         super().manage_workers()
@@ -150,6 +162,8 @@ class _Application(BaseApplication):
         self._readiness, self._answering = os.pipe()
         os.set_blocking(self._readiness, False)
         self._announced = False
+        self.starting = True
+        """Whether the next worker that is ready is to be told of."""
         self._waiting: Waiting | None = None
         self.connections_per_client = 0
         super().__init__()
@@ -207,8 +221,6 @@ class _Application(BaseApplication):
         if self._waiting is not None and not self._waiting.over:
             return  # it calls this again
         os.write(self._answering, b".")
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just died
-            os.kill(os.getppid(), signal.SIGCHLD)  # ends its wait
 
     def pass_on_readiness(self) -> None:
         """Tell the log, once, and systemd, after each reload too, when a worker answers."""
@@ -216,6 +228,7 @@ class _Application(BaseApplication):
             os.read(self._readiness, 4096)
         except BlockingIOError:
             return
+        self.starting = False
         if not self._announced:
             self._announced = True
             log.info("ready", address=self._addresses[-1], addresses=",".join(self._addresses))
