@@ -20,6 +20,8 @@ from benchmarks.processes import Usage
 from benchmarks.servers import Aar
 
 SETUP = "tests/setup-engines.sh"
+ROOM = {"memstore_device_bytes": str(14 * 2**30)}
+"""For what a whole run pushes: radosgw frees what was deleted hours later."""
 
 
 class Engines:
@@ -35,7 +37,7 @@ class Engines:
         try:
             self._database = postgresql.Server()
             self._stack.callback(self._database.close)
-            self._storage = self._stack.enter_context(radosgw.running())
+            self._storage = self._stack.enter_context(radosgw.running(ROOM))
         except BaseException:
             self._stack.close()
             raise

@@ -23,7 +23,7 @@ MAX_WAIT = 50
 """Seconds of one long-poll: below the idle limit of 60 s that middleboxes like."""
 
 
-class Silent(Unavailable):  # noqa: N818 - the name states what happened
+class Silent(Unavailable):
     """The registry is there, and sent nothing for as long as a read may wait."""
 
 

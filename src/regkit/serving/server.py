@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -115,7 +114,7 @@ class _Master(Arbiter):
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    def wait_for_signals(self, timeout: float = 1.0) -> Any:
+    def wait_for_signals(self, timeout: float | None = 1.0) -> Any:
         """Wait for signals; only for a moment while a worker's readiness is to be passed on.
 
         A signal in the midst of the wait doesn't always end it: under gevent its handler runs at
