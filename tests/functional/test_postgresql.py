@@ -24,6 +24,7 @@ from regkit.database import Database
 from regkit.errors import Conflict, Invalid, Unavailable
 from regkit.oci.application import Key
 from support import postgresql
+from support.distribution import push_image
 from support.images import actor, push
 from support.postgresql import PASSWORD, QUOTED, Databases, Server
 from support.registry import running
@@ -195,6 +196,25 @@ def test_a_revocation_acts_on_every_unit(tmp_path: Path, url: str) -> None:
         log = one.log + two.log
     assert PASSWORD not in log
     assert QUOTED not in log
+
+
+def test_what_one_unit_has_taken_the_other_tells_with_the_next_answer(
+    tmp_path: Path, url: str
+) -> None:
+    """Also where it has kept its answer: it asks the server whether that still holds."""
+    settings: dict[str, Any] = {"database": {"url": url}}
+    with (
+        running(tmp_path / "a", settings=settings) as one,
+        running(tmp_path / "b", settings=settings) as two,
+    ):
+        session = one.add_session("client")
+        there = two.new_session(session.identity)
+        two.until(lambda: there.get("/v2/").status_code == 200)
+        for number in range(10):
+            push_image(one.publisher, "app", "latest", str(number).encode())
+            pushed = one.publisher.get("/v2/app/manifests/latest").headers["ETag"]
+            for _ in range(3):
+                assert there.get("/v2/app/manifests/latest").headers["ETag"] == pushed
 
 
 def test_of_two_units_that_publish_the_same_key_one_wins(tmp_path: Path, url: str) -> None:
@@ -381,6 +401,15 @@ def test_the_version_is_not_trusted_while_the_server_is_away() -> None:
 def database_url(database: Database, server: Server) -> str:
     with database.read() as connection:
         return server.url(connection.execute(sa.text("SELECT current_database()")).scalar_one())
+
+
+def test_a_fresh_version_knows_every_commit_before_it(server: Server, url: str) -> None:
+    with closing(Database(url)) as one, closing(Database(url)) as two:
+        for number in range(20):
+            before = one.fresh_version()
+            with two.write() as connection:
+                connection.execute(sa.text("UPDATE feed SET seq = :n"), {"n": number + 1})
+            assert one.fresh_version() != before
 
 
 def test_a_look_up_after_another_units_commit_is_fresh(

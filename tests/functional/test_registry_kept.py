@@ -21,9 +21,13 @@ from support.registry import (
 TIMES = 3
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("kept"), workers=1) as server:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(request, tmp_path_factory, postgresql_server):
+    settings = {}
+    if request.param == "postgresql":
+        database = postgresql_server()
+        settings = {"database": {"url": database.url(database.create("aar:migrations"))}}
+    with running(tmp_path_factory.mktemp("kept"), workers=1, settings=settings) as server:
         push_image(server.publisher, "app", "v1")
         yield server
 

@@ -46,7 +46,12 @@ def create_app(
     for app in (api, distribution):
         _observe(app, metrics)
 
-    kept = Kept(registry.database.version, access.may_read_again, metrics)
+    kept = Kept(
+        registry.database.version,
+        registry.database.fresh_version,
+        access.may_read_again,
+        metrics,
+    )
 
     def application(
         environ: dict[str, Any], start_response: Callable[..., Any]
@@ -63,10 +68,7 @@ def create_app(
 
         return surface(environ, start)
 
-    if not registry.database.shared:
-        # A shared database tells of another unit's commit a moment later: too late for a client
-        # that has just published there. See regkit.serving.conversation.
-        application.shortcut = kept.answer  # type: ignore[attr-defined]
+    application.shortcut = kept.answer  # type: ignore[attr-defined] - regkit.serving.conversation
     return application
 
 

@@ -2,8 +2,8 @@
 
 A fleet asks the same over and over: what is new, this manifest, that small blob. Such an answer is
 the same for all who may read, until something is committed to the database; so it is kept with the
-database's version, and given again without parsing, routing or reading anything. Whether the asker
-may read is asked every time (`access`). A view decides that its answer may be kept, by `offer`.
+database's version, and given again without parsing, routing or reading anything, as long as that
+version is still the present one. Whether the asker may read is asked every time (`access`). A view decides that its answer may be kept, by `offer`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Kept:
     """The kept answers of one worker.
 
     Args:
-        version: gives a number that differs after every commit (`Database.version`).
+        version: gives a number that differs after every commit, sooner or later; `now` gives it
+            as it is at the call (`Database.version`, `fresh_version`).
         may_read: whether whoever is at the other end of a connection may have the answer without
             more ado; anything else takes the long way, where a refusal is told and logged.
         metrics: where answers are counted.
@@ -55,11 +56,13 @@ class Kept:
     def __init__(
         self,
         version: Callable[[], int],
+        now: Callable[[], int],
         may_read: Callable[[Any], bool],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._version = version
+        self._version_now = now
         self._may_read = may_read
         self._metrics = metrics
         self._clock = clock
@@ -72,9 +75,10 @@ class Kept:
         found = self._answers.get(asked)
         if found is None:
             return None
-        if found.version != self._version():
-            self._answers.clear()
-            self._size = 0
+        if found.version != self._version_now():
+            if self._answers.get(asked) is found:  # nobody has done it meanwhile
+                self._answers.clear()
+                self._size = 0
             return None
         if self._clock() > found.until:
             self._forget(asked)

@@ -89,6 +89,13 @@ class Database:
         """
         return self._engine.version()
 
+    def fresh_version(self) -> int:
+        """Return `version` as it is now: no commit that came before the call is missing.
+
+        PostgreSQL is asked, once for all that call meanwhile (a round trip, under half a second).
+        """
+        return self._engine.fresh_version()
+
     def migrate(self, scripts: str, check: Callable[[sa.Connection], None] | None = None) -> None:
         """Bring the schema up to date with the Alembic `scripts` (`package:folder`).
 

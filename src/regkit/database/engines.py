@@ -51,6 +51,10 @@ class Engine(Protocol):
         """See `Database.version`."""
         ...
 
+    def fresh_version(self) -> int:
+        """See `Database.fresh_version`."""
+        ...
+
     def translated(self) -> AbstractContextManager[None]:
         """Turn what an operator can mend, or a caller wait for, into an error that says so."""
         ...

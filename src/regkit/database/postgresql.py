@@ -128,6 +128,10 @@ class PostgresqlEngine:
         """Return the number of `watching.Watch`."""
         return self._watch.version()
 
+    def fresh_version(self) -> int:
+        """Return the same, after asking the server."""
+        return self._watch.fresh()
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn what passes, and what an operator can mend, into an error that says so."""

@@ -9,6 +9,9 @@ What is kept under a number must not be trusted while nobody knows whether it st
 when the last answer was asked for longer than `STALE` ago, the number changes by itself, once per
 `INTERVAL`. A number is therefore never valid for longer than `STALE` and an `INTERVAL` after a
 commit that it doesn't know.
+
+Who needs to know for certain has the server asked at once (`fresh`), in one question for all who
+do so at the same time.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ class Watch:
         self._number = 0
         self._asked = float("-inf")  # when what was answered last was asked
         self._ticked = float("-inf")
+        self._waiting: list[_Waiter] = []
+        self._wanted = threading.Event()  # somebody waits, or it is over
         self._stop: threading.Event | None = None
         self._thread: threading.Thread | None = None
         self._process = 0
@@ -62,6 +67,22 @@ class Watch:
                 self._ticked = now
             return self._number
 
+    def fresh(self) -> int:
+        """Return the number after asking the server: it knows every commit that came before.
+
+        When the server can't say in time that is a number under which nothing is kept.
+        """
+        if self._thread is None or self._process != os.getpid():
+            self._start()
+        waiter = _Waiter()
+        with self._lock:
+            self._waiting.append(waiter)
+            self._wanted.set()
+        if waiter.told.wait(STALE):
+            return waiter.number
+        self.bump()
+        return self.version()
+
     def bump(self) -> None:
         """Change the number now, as after a commit of this process."""
         with self._lock:
@@ -74,6 +95,7 @@ class Watch:
             self._asked = float("-inf")
         if stop is not None:
             stop.set()
+            self._wanted.set()
         if thread is not None and self._process == os.getpid():
             thread.join(LONGEST_PAUSE)
 
@@ -104,6 +126,7 @@ class Watch:
                 if stop.is_set():
                     return
                 self.bump()
+                self._tell(self._those_waiting())
                 if not lost:
                     log.warning("database-lost", reason=_line(error))
                 lost = True
@@ -113,15 +136,45 @@ class Watch:
     def _ask_on(self, ask: Any, stop: threading.Event) -> None:
         seen: str | None = None
         while not stop.is_set():
+            waiting = self._those_waiting()
             asked = self._clock()
-            answer = ask()
+            try:
+                answer = ask()
+            except BaseException:
+                with self._lock:
+                    self._waiting += waiting
+                raise
             with self._lock:
                 if answer != seen:
                     self._number += 1
                     seen = answer
                 if not stop.is_set():
                     self._asked = asked
-            stop.wait(INTERVAL)
+            self._tell(waiting)
+            self._wanted.wait(INTERVAL)
+
+    def _those_waiting(self) -> list[_Waiter]:
+        """Take those who wait for the next question."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            if self._stop is not None and not self._stop.is_set():
+                self._wanted.clear()
+        return waiting
+
+    def _tell(self, waiting: list[_Waiter]) -> None:
+        with self._lock:
+            number = self._number
+        for waiter in waiting:
+            waiter.number = number
+            waiter.told.set()
+
+
+class _Waiter:
+    """One who waits for the answer to a question that isn't asked yet."""
+
+    def __init__(self) -> None:
+        self.told = threading.Event()
+        self.number = 0
 
 
 def _line(error: BaseException) -> str:
