@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from ams.sync.feed import FeedRefused
 from ams.sync.door import Silent
+from ams.sync.feed import FeedRefused
 from ams.sync.transfer import ATTEMPTS, SILENT_ATTEMPTS, stage_name
 from regkit.blobs import DigestMismatch
 from regkit.errors import Conflict, Forbidden, Invalid, NoSpace, NotFound, Unavailable

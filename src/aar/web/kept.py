@@ -3,7 +3,8 @@
 A fleet asks the same over and over: what is new, this manifest, that small blob. Such an answer is
 the same for all who may read, until something is committed to the database; so it is kept with the
 database's version, and given again without parsing, routing or reading anything, as long as that
-version is still the present one. Whether the asker may read is asked every time (`access`). A view decides that its answer may be kept, by `offer`.
+version is the present one. Whether the asker may read is asked every time (`access`). A view
+decides that its answer may be kept, by `offer`.
 """
 
 from __future__ import annotations
