@@ -97,13 +97,20 @@ def main(
             ]
         finally:
             shutil.rmtree(work / STOCK, ignore_errors=True)
-        if runner.plots:
-            command = [runner.path, "-m", "benchmarks.plots", folder]
-            subprocess.run(command, cwd=environment.ROOT, check=True)
+            _publish(folder, runner)  # also what was measured before a fault
     except (Missing, NotReady, DriverFailed, ServiceError) as fault:
         raise click.ClickException(str(fault)) from fault
-    (folder / "README.md").write_text(table.page(folder) + "\n", encoding="utf-8")
     _summarise(reports, folder)
+
+
+def _publish(folder: Path, runner: Python) -> None:
+    """Draw the plots, and put all tables on one page."""
+    if not any(folder.glob("*.json")):
+        return
+    if runner.plots:
+        command = [runner.path, "-m", "benchmarks.plots", folder]
+        subprocess.run(command, cwd=environment.ROOT, check=True)
+    (folder / "README.md").write_text(table.page(folder) + "\n", encoding="utf-8")
 
 
 def _prepare(work: Path, scale: Scale) -> None:
