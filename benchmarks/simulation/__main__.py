@@ -40,7 +40,7 @@ HEADS = (
     default=RESULTS,
     show_default="benchmarks/results",
     type=click.Path(file_okay=False, path_type=Path),
-    help="What ./dev bench small poll pull idle has measured of one unit.",
+    help="What ./dev bench small idle units has measured of one unit.",
 )
 @click.option(
     "--output",
@@ -66,7 +66,7 @@ def main(
         unit = from_results(results)
     except (FileNotFoundError, LookupError) as fault:
         raise click.ClickException(
-            f"one unit's capacity isn't measured ({fault}): run './dev bench small poll pull idle'"
+            f"one unit's capacity isn't measured ({fault}): run './dev bench small idle units'"
         ) from None
     unit = replace(unit, cores=cores) if cores else unit
     fleet = Fleet(clients, places, package_gb * GB)

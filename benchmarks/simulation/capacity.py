@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measures import small
+from benchmarks.measures import small, units
 from benchmarks.results import Report, Row, Rows
 
 
@@ -30,23 +30,26 @@ class Capacity:
         return requests * self.request + connections * self.connection + gb * self.per_gb
 
 
-NEEDED = ("small", "poll", "pull", "idle")
+NEEDED = ("small", "idle", "units")
 AAR = "aar"
+ONE = "1 unit"
 
 
 def from_results(folder: Path) -> Capacity:
-    """Read the capacity from what `./dev bench small poll pull idle` wrote into `folder`.
+    """Read the capacity from what `./dev bench small idle units` wrote into `folder`.
 
-    Raises FileNotFoundError for a result that is missing, LookupError for a row that is.
+    It is that of a unit on a shared database and object storage, which a large fleet needs; a new
+    connection and a waiting client cost the same with any engine. Raises FileNotFoundError for a
+    result that is missing, LookupError for a row that is.
     """
     reports = {name: Report.load(folder / f"{name}.json") for name in NEEDED}
-    poll = _row(reports["poll"], "1,000 clients", f"{100_000:,} versions")
     kept = _row(reports["small"], small.MANIFEST, AAR)
     fresh = _row(reports["small"], small.NEW, AAR)
-    pull = _row(reports["pull"], "1 GB, 1 stream", AAR)
+    poll = _row(reports["units"], units.POLL, ONE)
+    pull = _row(reports["units"], units.PULL, ONE)
     waiting = _row(reports["idle"], "2,000 long-polling", AAR)
     return Capacity(
-        cores=reports["poll"].environment["cores"],
+        cores=reports["units"].environment["cores"],
         request=poll.cpu / 1000,
         connection=max(0.0, (fresh.cpu - kept.cpu) / 1000),
         wake=poll.cpu / 1000,  # it ends as a poll does: with a page of changes

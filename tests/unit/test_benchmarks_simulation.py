@@ -120,8 +120,12 @@ def test_a_units_capacity_is_read_from_what_was_measured(tmp_path: Path) -> None
         results.Report(name, name, 1, False, at, made, [], []).save(tmp_path)
 
     write("small", ("manifest, kept connection", "aar", 1, 0.2))
-    write("poll", ("1,000 clients", "100,000 versions", 1, 0.3))
-    write("pull", ("1 GB, 1 stream", "aar", 1, 0.9), ("1 GB, 4 streams", "nginx", 1, 9.0))
+    write(
+        "units",
+        ("no-change poll", "1 unit", 1, 0.3),
+        ("no-change poll", "2 units", 1, 9.0),
+        ("100 MB down, 4 streams", "1 unit", 1, 0.9),
+    )
     with pytest.raises(FileNotFoundError):
         capacity.from_results(tmp_path)
     write("idle", ("2,000 long-polling", "aar", 40, 1))
