@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 from aar.registry import Registry
 from aar.settings import Settings
 from support import counts, engines, postgresql
+
+# A shell's jobs in the background ignore it, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_configure = counts.pytest_configure
 pytest_itemcollected = counts.pytest_itemcollected
