@@ -92,8 +92,8 @@ def _heading(fleet: Fleet, unit: Capacity) -> str:
         f"{fleet.clients:,} clients in {fleet.places} places of {fleet.place_link * 8 / GB:g} "
         f"Gbit/s, a package of {fleet.package / GB:g} GB; a unit has {unit.cores} cores: "
         f"{1e6 * unit.request:.0f} µs of CPU for a request, {1e6 * unit.connection:.0f} µs for a "
-        f"connection, {unit.per_gb:.2f} s for a GB, {unit.waiting_bytes / 1000:.0f} KB for a "
-        "waiting client."
+        f"connection, {1e6 * unit.link:.0f} µs for a link, {unit.per_gb:.2f} s for a GB, "
+        f"{unit.waiting_bytes / 1000:.0f} KB for a waiting client."
     )
 
 

@@ -14,14 +14,15 @@ class Capacity:
     """One unit, on `cores` cores.
 
     Seconds are of CPU, so that they add up: for a request on an open connection, for a new
-    connection, for ending a long-poll, for sending a GB. `waiting_bytes`: memory of a client in a
-    long-poll.
+    connection, for ending a long-poll, for a signed link to the object storage, for sending a GB.
+    `waiting_bytes`: memory of a client in a long-poll.
     """
 
     cores: int
     request: float
     connection: float
     wake: float
+    link: float
     per_gb: float
     waiting_bytes: float
 
@@ -32,7 +33,7 @@ class Capacity:
 
 NEEDED = ("small", "idle", "units")
 AAR = "aar"
-ONE = "1 unit"
+ONE, REDIRECTING = "1 unit", "redirecting unit"
 
 
 def from_results(folder: Path) -> Capacity:
@@ -53,6 +54,7 @@ def from_results(folder: Path) -> Capacity:
         request=poll.cpu / 1000,
         connection=max(0.0, (fresh.cpu - kept.cpu) / 1000),
         wake=poll.cpu / 1000,  # it ends as a poll does: with a page of changes
+        link=_row(reports["units"], units.ELSEWHERE, REDIRECTING).cpu / 1000,
         per_gb=pull.cpu,
         waiting_bytes=waiting.median * 1024,
     )

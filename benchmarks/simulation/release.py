@@ -124,7 +124,8 @@ def _learned(fleet: Fleet, knobs: Knobs, unit: Capacity, chance: random.Random) 
 
 def _answered(asking: list[float], knobs: Knobs, unit: Capacity) -> tuple[list[float], float, int]:
     """Return when each has what it asked for, how long a unit was busy, and its longest queue."""
-    each = unit.seconds(requests=REQUESTS, connections=1) / unit.cores
+    link = unit.link if knobs.redirected else 0.0  # the package is one file
+    each = (unit.seconds(requests=REQUESTS, connections=1) + link) / unit.cores
     answered, busy, longest = [], 0.0, 0
     for number in range(knobs.units):
         mine = asking[number :: knobs.units]

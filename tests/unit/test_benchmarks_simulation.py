@@ -13,7 +13,13 @@ from support.benches import capacity, release, results, sharing
 
 WIDE = 1e12
 UNIT = capacity.Capacity(
-    cores=2, request=0.0002, connection=0.001, wake=0.0002, per_gb=0.5, waiting_bytes=50_000
+    cores=2,
+    request=0.0002,
+    connection=0.001,
+    wake=0.0002,
+    link=0.002,
+    per_gb=0.5,
+    waiting_bytes=50_000,
 )
 
 
@@ -125,6 +131,7 @@ def test_a_units_capacity_is_read_from_what_was_measured(tmp_path: Path) -> None
         ("no-change poll", "1 unit", 1, 0.3),
         ("no-change poll", "2 units", 1, 9.0),
         ("100 MB down, 4 streams", "1 unit", 1, 0.9),
+        ("redirected download", "redirecting unit", 1, 3.0),
     )
     with pytest.raises(FileNotFoundError):
         capacity.from_results(tmp_path)
@@ -138,6 +145,6 @@ def test_a_units_capacity_is_read_from_what_was_measured(tmp_path: Path) -> None
     )
     found = capacity.from_results(tmp_path)
     assert found.cores == 2
-    seconds = (found.request, found.connection, found.wake, found.per_gb)
-    assert seconds == pytest.approx((0.0003, 0.001, 0.0003, 0.9))
+    seconds = (found.request, found.connection, found.wake, found.link, found.per_gb)
+    assert seconds == pytest.approx((0.0003, 0.001, 0.0003, 0.003, 0.9))
     assert found.waiting_bytes == pytest.approx(40 * 1024)
