@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rig.client import Rig
-from support.fleet import RELATIONS, Fleet, eventually, package
+from support.fleet import RELATIONS, Fleet, eventually, has_relations, package
 
 CLIENTS = ("ams", "edge")
 SEEDS = range(int(os.environ.get("RIG_SEEDS", "20")))
@@ -77,7 +77,7 @@ def test_a_partition_that_heals(fleet: Fleet, rig: Rig, tmp_path: Path) -> None:
 def test_hooks_that_fail_half_way(fleet: Fleet, rig: Rig, calls: int) -> None:
     for pair in RELATIONS.values():
         fleet.juju.remove_relation(*pair)
-    fleet.settle(lambda status: not any(status.apps[site].relations for site in RELATIONS))
+    fleet.settle(lambda status: not any(has_relations(status, site) for site in RELATIONS))
     rig.fail_hook("aar/0", "client-relation-changed", after_calls=calls)
     rig.fail_hook("ams/0", "registry-client-relation-changed", after_calls=calls)
     for pair in RELATIONS.values():
@@ -103,7 +103,7 @@ def test_any_order_of_hooks_ends_the_same(fleet: Fleet, rig: Rig, seed: int) -> 
     for site in shuffled:
         fleet.juju.remove_relation(*RELATIONS[site])
     if seed % 2:  # half of them meet the end of the former relation still on its way
-        fleet.settle(lambda status: not any(status.apps[site].relations for site in RELATIONS))
+        fleet.settle(lambda status: not any(has_relations(status, site) for site in RELATIONS))
     for site in reversed(shuffled):
         eventually(lambda site=site: fleet.juju.integrate(*RELATIONS[site]) is None)
     fleet.settle()

@@ -9,7 +9,7 @@ import jubilant
 import pytest
 
 from support.databags import certificate
-from support.fleet import RELATIONS, Fleet, eventually, package
+from support.fleet import RELATIONS, Fleet, eventually, has_relations, package
 
 CLIENTS = ("ams", "edge")
 
@@ -131,7 +131,7 @@ def test_a_revoked_unit_is_named_and_no_hook_brings_it_back(fleet: Fleet) -> Non
         assert (status, unit in message, "revoked" in message) == ("active", True, True)
         assert fingerprint not in fleet.trusted()
     fleet.juju.remove_relation(*RELATIONS["edge"])
-    fleet.settle(lambda status: not status.apps["edge"].relations)
+    fleet.settle(lambda status: not has_relations(status, "edge"))
     fleet.juju.integrate(*RELATIONS["edge"])
     fleet.settle()
     assert fingerprint not in fleet.trusted()
@@ -154,7 +154,7 @@ def test_the_end_of_a_relation_takes_exactly_its_own(fleet: Fleet) -> None:
 
     for pair in RELATIONS.values():
         fleet.juju.remove_relation(*pair)
-    fleet.settle(lambda status: not any(status.apps[site].relations for site in RELATIONS))
+    fleet.settle(lambda status: not any(has_relations(status, site) for site in RELATIONS))
 
     assert fleet.trusted().keys() == manual
     for unit in fleet.units():

@@ -8,7 +8,7 @@ from pathlib import Path
 import jubilant
 import pytest
 
-from support.fleet import Fleet
+from support.fleet import Fleet, has_relations
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def related(fleet: Fleet, *pairs: tuple[str, str]) -> None:
 def unrelated(fleet: Fleet, *pairs: tuple[str, str]) -> None:
     for pair in pairs:
         fleet.juju.remove_relation(*pair)
-    fleet.settle(lambda status: not status.apps["ams"].relations)
+    fleet.settle(lambda status: not has_relations(status, "ams"))
 
 
 @pytest.mark.parametrize(

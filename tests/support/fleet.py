@@ -27,6 +27,9 @@ RELATIONS = {
 }
 """A publisher, and two clients of which one has two units."""
 
+PEERS = "peers"
+"""The relation among an application's units, which is always there."""
+
 CLIENT_CERTIFICATE = "/var/snap/ams/common/registry/client.crt"
 POLL = 0.5
 """Seconds between two looks at a condition."""
@@ -63,6 +66,11 @@ def _apk() -> bytes:
     return apk.find().content
 
 
+def has_relations(status: jubilant.Status, application: str) -> bool:
+    """Whether an application has a relation to another one."""
+    return any(endpoint != PEERS for endpoint in status.apps[application].relations)
+
+
 class Fleet:
     """One registry `aar`; sites `studio` (publisher), `ams` and `edge` (clients)."""
 
@@ -82,7 +90,7 @@ class Fleet:
         """Relate what isn't related, undo configuration, and wait until all is settled."""
         status = self.juju.status()
         for site, pair in RELATIONS.items():
-            if not status.apps[site].relations:
+            if not has_relations(status, site):
                 self.juju.integrate(*pair)
         self.settle()
 
