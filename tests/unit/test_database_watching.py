@@ -50,7 +50,7 @@ def server() -> Server:
 
 @pytest.fixture
 def watch(server: Server) -> Iterator[Watch]:
-    watch = Watch(server.connect)
+    watch = Watch(server.connect, clock=lambda: 0.0)  # nothing gets stale
     yield watch
     server.at_once = True
     server.answering.release(1000)
@@ -61,7 +61,9 @@ def watch(server: Server) -> Iterator[Watch]:
 def asking(watch: Watch, times: int) -> Iterator[list[int]]:
     """Ask for the number in threads of their own; they have ended at the end."""
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(watch.fresh())) for _ in range(times)]
+    threads = [
+        threading.Thread(target=lambda: found.append(watch.fresh(PATIENCE))) for _ in range(times)
+    ]
     for thread in threads:
         thread.start()
     yield found
@@ -77,21 +79,21 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_it_stays_while_nobody_commits(watch: Watch):
-    number = watch.fresh()
-    assert [watch.fresh() for _ in range(20)] == [number] * 20
+    number = watch.fresh(PATIENCE)
+    assert [watch.fresh(PATIENCE) for _ in range(20)] == [number] * 20
     assert watch.version() == number
 
 
 def test_every_commit_before_the_call_is_known(watch: Watch, server: Server):
-    seen = {watch.fresh()}
+    seen = {watch.fresh(PATIENCE)}
     for number in range(20):
         server.state = str(number)
-        seen.add(watch.fresh())
+        seen.add(watch.fresh(PATIENCE))
     assert len(seen) == 21
 
 
 def test_an_answer_to_a_question_from_before_is_not_enough(watch: Watch, server: Server):
-    before = watch.fresh()
+    before = watch.fresh(PATIENCE)
     server.at_once = False
     assert server.asked.get(timeout=PATIENCE) == "first"
     server.state = "second"
@@ -105,7 +107,7 @@ def test_an_answer_to_a_question_from_before_is_not_enough(watch: Watch, server:
 
 
 def test_all_that_wait_are_told_by_one_answer(watch: Watch, server: Server):
-    watch.fresh()
+    watch.fresh(PATIENCE)
     server.at_once = False
     server.asked.get(timeout=PATIENCE)
     with asking(watch, 20) as found:
@@ -118,17 +120,17 @@ def test_all_that_wait_are_told_by_one_answer(watch: Watch, server: Server):
 
 
 def test_while_the_server_is_away_no_number_holds(watch: Watch, server: Server):
-    before = watch.fresh()
+    before = watch.fresh(PATIENCE)
     server.away = True
-    seen = {watch.fresh() for _ in range(3)}
+    seen = {watch.fresh(PATIENCE) for _ in range(3)}
     assert before not in seen
     assert len(seen) > 1
     server.away = False
-    until(lambda: watch.fresh() == watch.fresh())
+    until(lambda: watch.fresh(PATIENCE) == watch.fresh(PATIENCE))
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(watch: Watch, server: Server):
-    before = watch.fresh()
+    before = watch.fresh(PATIENCE)
     server.at_once = False
     server.asked.get(timeout=PATIENCE)
-    assert watch.fresh() > before
+    assert watch.fresh(0.01) > before

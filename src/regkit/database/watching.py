@@ -67,10 +67,10 @@ class Watch:
                 self._ticked = now
             return self._number
 
-    def fresh(self) -> int:
+    def fresh(self, patience: float = STALE) -> int:
         """Return the number after asking the server: it knows every commit that came before.
 
-        When the server can't say in time that is a number under which nothing is kept.
+        When the server can't say within `patience` seconds nothing is kept under what is returned.
         """
         if self._thread is None or self._process != os.getpid():
             self._start()
@@ -78,7 +78,7 @@ class Watch:
         with self._lock:
             self._waiting.append(waiter)
             self._wanted.set()
-        if waiter.told.wait(STALE):
+        if waiter.told.wait(patience):
             return waiter.number
         self.bump()
         return self.version()
