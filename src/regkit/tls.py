@@ -164,7 +164,7 @@ class TlsSocket:
             raise BrokenPipeError(errno.EPIPE, "the client closed the connection") from None
 
     def sendall(self, data: Any, _flags: int = 0) -> None:
-        """Write all of `data`; everything else that is ready goes before a bulk piece.
+        """Write all of `data`; in bulk, everything else that is ready goes first now and then.
 
         By a look at the sockets: `gevent.sleep(0)` would let bulk transfers take turns among
         themselves for 50 pieces before the next request is noticed.

@@ -32,6 +32,7 @@ from regkit.errors import (
     TooLarge,
     Unavailable,
 )
+from regkit.pinned import reason
 
 MAX_JSON = 8 * 1024 * 1024
 """A page of 1000 changes with every limit reached stays below."""
@@ -253,16 +254,16 @@ def foreign_faults(url: str) -> Iterator[None]:
                 "URL; if the registry's certificate was renewed, import the new one with 'amc "
                 "config trust add' and set registry.fingerprint"
             ) from fault
-        raise Unavailable(f"no TLS connection to {url}: {_reason(fault)}") from fault
+        raise Unavailable(f"no TLS connection to {url}: {reason(fault)}") from fault
     except requests.exceptions.ConnectTimeout as fault:
         raise Unavailable(f"{url} doesn't answer in time: is it reachable from here?") from fault
     except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as fault:
         raise Silent(f"{url} doesn't answer in time: is it reachable from here?") from fault
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as fault:
-        raise Unavailable(f"{url} can't be reached: {_reason(fault)}") from fault
+        raise Unavailable(f"{url} can't be reached: {reason(fault)}") from fault
     except OSError as fault:
         # A file of ours raises kinds of its own (NoSpace); what is left is the socket.
-        raise Unavailable(f"{url} can't be reached: {_reason(fault)}") from fault
+        raise Unavailable(f"{url} can't be reached: {reason(fault)}") from fault
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
@@ -357,21 +358,6 @@ def _summary(faults: Sequence[ServiceError]) -> ServiceError:
         return faults[0]
     kind = WrongCertificate if isinstance(faults[-1], WrongCertificate) else Unavailable
     return kind("no registry answers: " + "; ".join(str(fault) for fault in faults))
-
-
-def _reason(fault: BaseException) -> str:
-    """Return the innermost reason, as the operating system words it."""
-    seen = 0
-    inner: BaseException | None = fault
-    while inner is not None and seen < 10:
-        fault, seen = inner, seen + 1
-        reason = getattr(inner, "reason", None)
-        first = inner.args[0] if inner.args else None
-        inner = next(
-            (e for e in (reason, first, inner.__cause__) if isinstance(e, BaseException)), None
-        )
-    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
-    return _plain(str(text))
 
 
 def _plain(text: str) -> str:
